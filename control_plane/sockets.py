@@ -1,0 +1,174 @@
+"""The WebSocket routes of a stream: from the client's `start` to the worker that serves it."""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Literal
+
+from aiohttp import ClientWebSocketResponse
+from fastapi import WebSocket
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json
+
+from control_plane.limits import (
+    FRAMES_BEFORE_START_MAX,
+    SOCKETS_STARTING_MAX,
+    START_TIMEOUT,
+    RequestTimeout,
+)
+from control_plane.relay import NORMAL, close, receive_text, refuse, relay
+from control_plane.replica import Replica
+from control_plane.twilio import check_handshake
+from rayrtc.cluster.models import ConnectionId, ConnectionRequest, SocketRequest
+from rayrtc.cluster.redis import UNREACHABLE
+from rayrtc.errors import (
+    Forbidden,
+    InvalidMessage,
+    NoWorkerAvailable,
+    RayRTCError,
+    UnsupportedTrack,
+)
+from rayrtc.stream import Stream
+
+logger = logging.getLogger(__name__)
+
+Transport = Literal["websocket", "telephone"]
+
+_IDS: dict[Transport, str] = {"websocket": "websocket_id", "telephone": "streamSid"}
+"""The member of `start` that is the connection's id."""
+_CONNECTION_ID = TypeAdapter(ConnectionId)
+
+
+class Sockets:
+    """The WebSocket endpoints of one stream."""
+
+    def __init__(self, replica: Replica, stream: Stream) -> None:
+        self._replica = replica
+        self._stream = stream
+
+    async def websocket_offer(self, websocket: WebSocket) -> None:
+        """Serve a client that sends and plays mu-law audio in JSON frames."""
+        await websocket.accept()
+        await self._serve(websocket, "websocket")
+
+    async def telephone_handler(self, websocket: WebSocket) -> None:
+        """Serve a call of Twilio Media Streams; 403 to a handshake that Twilio has not signed."""
+        try:
+            check_handshake(websocket, self._replica.services.settings.twilio_auth_token)
+        except Forbidden as error:
+            logger.warning("call refused: %s", error)
+            await websocket.close()  # before `accept`, this is an answer with status 403
+            return
+        await websocket.accept()
+        await self._serve(websocket, "telephone")
+
+    async def _serve(self, client: WebSocket, transport: Transport) -> None:
+        metrics, name = self._replica.metrics, self._stream.name
+        outcome = "cancelled"
+        try:
+            if (self._stream.modality, self._stream.mode) != ("audio", "send-receive"):
+                raise UnsupportedTrack(
+                    "the stream is for WebRTC: this route carries audio both ways"
+                )
+            async with self._starting():
+                connection_id = await _start(client, transport)
+                if connection_id is None:
+                    await close(client, NORMAL)
+                    return
+                worker = await self._assign(connection_id, transport)
+            outcome = "answered"
+        except RayRTCError as error:
+            outcome = error.code
+            logger.info("%s refused: %s", transport, error, extra={"stream": name})
+            await refuse(client, error)
+            return
+        except UNREACHABLE as error:
+            outcome = NoWorkerAvailable.code
+            logger.warning("Redis: %s", error)
+            metrics.redis_errors.inc()
+            await refuse(client, NoWorkerAvailable("the registry cannot be reached"))
+            return
+        finally:
+            metrics.socket_starts.labels(name, transport, outcome).inc()
+        with metrics.sockets.labels(transport).track_inprogress():
+            await relay(client, worker)
+
+    @asynccontextmanager
+    async def _starting(self) -> AsyncIterator[None]:
+        """Count a WebSocket that has not started yet.
+
+        Raises:
+            NoWorkerAvailable: there are too many.
+        """
+        if self._replica.sockets_starting >= SOCKETS_STARTING_MAX:
+            raise NoWorkerAvailable("too many WebSockets are waiting to start")
+        self._replica.sockets_starting += 1
+        try:
+            yield
+        finally:
+            self._replica.sockets_starting -= 1
+
+    async def _assign(self, connection_id: str, transport: Transport) -> ClientWebSocketResponse:
+        services = self._replica.services
+
+        async def ask(
+            address: str, request: ConnectionRequest, timeout: float
+        ) -> ClientWebSocketResponse:
+            socket = SocketRequest(**dict(request), transport=transport)
+            return await services.workers.open_socket(address, socket, timeout)
+
+        return await services.assignment.assign(
+            self._stream.name,
+            self._stream.concurrency_limit,
+            connection_id,
+            uuid.uuid4().hex,
+            ask,
+        )
+
+
+async def _start(client: WebSocket, transport: Transport) -> str | None:
+    """The connection id of the client's `start`; None when it leaves before.
+
+    Raises:
+        InvalidMessage: what it sends is no beginning.
+        TooLarge: a frame is larger than allowed.
+        RequestTimeout: no `start` came in time.
+    """
+    try:
+        async with asyncio.timeout(START_TIMEOUT):
+            for _ in range(FRAMES_BEFORE_START_MAX):
+                text = await receive_text(client)
+                if text is None:
+                    return None
+                message = _parse(text)
+                event = message.get("event")
+                if event == "start":
+                    return _connection_id(message, _IDS[transport])
+                if event == "stop":
+                    return None
+                if event == "ping":
+                    await client.send_json({"event": "pong"})
+                elif event not in ("connected", "media"):
+                    raise InvalidMessage("the first event is start")
+    except TimeoutError as error:
+        raise RequestTimeout(f"no start within {START_TIMEOUT:g} s") from error
+    raise InvalidMessage(f"no start within {FRAMES_BEFORE_START_MAX} frames")
+
+
+def _parse(text: str) -> dict[str, Any]:
+    try:
+        message = from_json(text, allow_inf_nan=False)
+    except ValueError:
+        raise InvalidMessage("a frame is no JSON") from None
+    if not isinstance(message, dict):
+        raise InvalidMessage("a frame is no JSON object")
+    return message
+
+
+def _connection_id(start: dict[str, Any], member: str) -> str:
+    try:
+        return _CONNECTION_ID.validate_python(start.get(member), strict=True)
+    except ValidationError:
+        raise InvalidMessage(f"{member} is missing or not of the form of an id") from None

@@ -1,0 +1,1 @@
+"""What control plane and workers share: typed messages, the registry, the relay."""

@@ -1,0 +1,211 @@
+"""The data that crosses between control plane, workers and Redis, versioned by `VERSION`."""
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+VERSION = 1
+"""Raised when a model changes in a way that an older service cannot read."""
+
+ConnectionId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._~-]{1,128}$")]
+"""`webrtc_id` or `websocket_id` as chosen by the client."""
+
+
+class EndReason(StrEnum):
+    """Why a connection ended; the same word in the API, the logs and the metrics."""
+
+    CLIENT_CLOSED = "client_closed"
+    SERVER_CLOSED = "server_closed"
+    HANDLER_CLOSED = "handler_closed"
+    HANDLER_ERROR = "handler_error"
+    TIME_LIMIT = "time_limit"
+    CONNECT_TIMEOUT = "connect_timeout"
+    ICE_FAILED = "ice_failed"
+    REFUSED = "refused"
+    REPLACED = "replaced"
+    WORKER_LOST = "worker_lost"
+    WORKER_STOPPED = "worker_stopped"
+    OUT_OF_MEMORY = "out_of_memory"
+    EXPIRED = "expired"
+
+
+class WorkerState(StrEnum):
+    """Whether a worker takes new connections."""
+
+    READY = "ready"
+    DRAINING = "draining"
+
+
+class ConnectionState(StrEnum):
+    """What the registry knows of a connection."""
+
+    RESERVED = "reserved"
+    LIVE = "live"
+    CLOSED = "closed"
+
+
+class Model(BaseModel):
+    """Base of all messages: unknown members of a newer sender are ignored."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Lease(Model):
+    """What a worker says of itself, renewed every `lease_interval`."""
+
+    version: int = VERSION
+    worker_id: str
+    node: str
+    """Ray node id (hex)."""
+    host: str
+    """Address of the node."""
+    address: str
+    """Base URL of the worker's internal server, `http://HOST:PORT`."""
+    slots: int
+    streams: tuple[str, ...]
+    state: WorkerState = WorkerState.READY
+    load: float = 0.0
+    """0 idle to 1 full: the larger of CPU share and event-loop lag over 20 ms."""
+    memory: int = 0
+    """Resident bytes."""
+    pid: int = 0
+    started: int = 0
+    """Unix time in ms."""
+    code_version: str = ""
+    """Generation of the handler code; differs after a reload."""
+
+
+class LiveConnection(Model):
+    """A connection as its worker renews it."""
+
+    connection_id: str
+    session: int
+    stream: str
+
+
+class ConnectionRecord(LiveConnection):
+    """A connection as the registry knows it."""
+
+    worker_id: str
+    address: str
+    """Base URL of its worker's internal server."""
+    state: ConnectionState
+    reason: EndReason | None = None
+    created: int
+    """Unix time in ms of the reservation."""
+
+
+class Reservation(Model):
+    """A slot that is held for a connection until its worker confirms it.
+
+    `session` tells apart two connections that use one id after each other. It is the Unix time in
+    ms of the reservation and grows with every session of an id: the first half of output ids.
+    """
+
+    connection_id: str
+    session: int
+    stream: str
+    worker_id: str
+    address: str
+
+
+class WorkerStatus(Lease):
+    """A lease with what the registry counts for it."""
+
+    used: int
+    reserved: int
+
+
+class StreamUsage(Model):
+    """Connections of one stream over the whole cluster."""
+
+    stream: str
+    connections: int
+    reserved: int
+
+
+class ConnectionRequest(Model):
+    """Control plane to worker: a new connection, whatever its transport."""
+
+    version: int = VERSION
+    connection_id: str
+    session: int
+    stream: str
+    inputs: str | None = None
+    """The last inputs of this id, encoded (see `rayrtc.cluster.codec`)."""
+    inputs_seq: int = 0
+    request_id: str = ""
+
+
+class OfferRequest(ConnectionRequest):
+    """Control plane to worker: `POST /v1/offer`."""
+
+    sdp: str
+
+
+class SocketRequest(ConnectionRequest):
+    """Control plane to worker: the first frame of `GET /v1/websocket`; then the client's follow."""
+
+    transport: Literal["websocket", "telephone"]
+
+
+class OfferAnswer(Model):
+    """Worker to control plane: the answer."""
+
+    sdp: str
+    type: Literal["answer"] = "answer"
+
+
+class CandidateRequest(Model):
+    """Control plane to worker: `POST /v1/candidate`.
+
+    `candidate` is RTCIceCandidate.toJSON() or None.
+    """
+
+    version: int = VERSION
+    connection_id: str
+    candidate: dict[str, Any] | None = None
+
+
+class ReleaseRequest(Model):
+    """Control plane to worker: `POST /v1/release`: this session was given up."""
+
+    version: int = VERSION
+    connection_id: str
+    session: int
+
+
+class WorkerRefusal(Model):
+    """Worker to control plane: any answer but 200. `code`: one of `rayrtc.errors` or `refused`."""
+
+    code: str
+    detail: str = ""
+
+
+class SocketAnswer(Model):
+    """Worker to control plane: the first frame of a WebSocket. Frames for the client follow."""
+
+    refusal: WorkerRefusal | None = None
+
+
+class InputEntry(Model):
+    """One entry of a worker's input stream."""
+
+    version: int = VERSION
+    kind: Literal["input", "close"]
+    connection_id: str
+    session: int
+    seq: int = 0
+    """Grows with every input of an id: an entry that is older than the last one seen is dropped."""
+    args: str = "[]"
+    """Encoded list of arguments."""
+
+
+class OutputEntry(Model):
+    """One entry of a connection's output stream; its Redis id is `SESSION-N`, N = 1, 2, 3, ..."""
+
+    id: str
+    kind: Literal["output", "end"]
+    args: str = Field("[]", description="Encoded list of arguments; for `end` empty.")
+    reason: EndReason | None = None

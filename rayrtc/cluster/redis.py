@@ -1,0 +1,144 @@
+"""How a process connects to Redis: two pools, deadlines and retries; the Lua scripts by name."""
+
+import asyncio
+import secrets
+from collections.abc import Iterable
+from importlib import resources
+from typing import Any, Final
+
+from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
+from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+from redis.commands.core import AsyncScript
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from rayrtc.settings import Settings
+
+COMMAND_CONNECTIONS: Final = 32
+"""Connections for ordinary commands; more commands at a time wait for one."""
+BLOCKING_CONNECTIONS: Final = 8
+"""Connections that stay in a blocking read: Pub/Sub and XREAD, one of each per process."""
+POOL_TIMEOUT: Final = 2.0
+"""Seconds that a command waits for a free connection."""
+CONNECT_TIMEOUT: Final = 2.0
+"""Seconds to open a connection."""
+SOCKET_TIMEOUT: Final = 5.0
+"""Seconds to an answer; a blocking read asks for less."""
+BLOCK_SECONDS: Final = 2.0
+"""How long a blocking read waits for data before it asks again."""
+
+RECONNECT_BASE: Final = 0.05
+RECONNECT_CAP: Final = 1.0
+
+UNREACHABLE: Final = (RedisError, OSError, TimeoutError)
+"""What a command raises when Redis is away, restarts or refuses."""
+
+
+class CancellableConnection(AbstractConnection):
+    """Keeps a cancellation that arrives while a command is being sent.
+
+    redis-py sends under `asyncio.wait_for`, which before Python 3.12 forgets a cancellation that
+    comes in the moment in which the sending is done: the task would then never end, and an
+    `asyncio.timeout` round the command never expire.
+    """
+
+    async def send_packed_command(
+        self, command: bytes | str | Iterable[bytes], check_health: bool = True
+    ) -> None:
+        """Send a packed command within `socket_timeout`."""
+        limit, self.socket_timeout = self.socket_timeout, None
+        try:
+            async with asyncio.timeout(limit):
+                await super().send_packed_command(command, check_health)
+        except TimeoutError as error:
+            raise RedisTimeoutError("Timeout writing to socket") from error
+        finally:
+            self.socket_timeout = limit
+
+
+class RedisPools:
+    """The two connection pools of a process.
+
+    Ordinary commands must never wait behind a blocking read, so those have connections of their
+    own. A command is tried three times with short jittered pauses; long outages are its caller's
+    affair, because each caller has a policy of its own.
+
+    Attributes:
+        commands: for ordinary commands; bounded, a command waits 2 s for a connection.
+        blocking: for XREAD and Pub/Sub; never retried here, its readers keep a cursor and do that.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        shared: dict[str, Any] = {
+            "decode_responses": True,
+            "protocol": 2,
+            "socket_timeout": SOCKET_TIMEOUT,
+            "socket_connect_timeout": CONNECT_TIMEOUT,
+            "socket_keepalive": True,
+            "client_name": settings.cluster,
+        }
+        if settings.redis_url.startswith("unix:"):
+            del shared["socket_keepalive"]
+        self._pools = (
+            BlockingConnectionPool.from_url(
+                settings.redis_url,
+                max_connections=COMMAND_CONNECTIONS,
+                timeout=POOL_TIMEOUT,
+                retry=Retry(ExponentialWithJitterBackoff(base=0.02, cap=0.2), 2),
+                **shared,
+            ),
+            ConnectionPool.from_url(
+                settings.redis_url,
+                max_connections=BLOCKING_CONNECTIONS,
+                retry=Retry(NoBackoff(), 0),
+                **shared,
+            ),
+        )
+        for pool in self._pools:
+            # A class of its own for each of TCP, TLS and Unix sockets, which the URL chose.
+            pool.connection_class = type(
+                f"Cancellable{pool.connection_class.__name__}",
+                (CancellableConnection, pool.connection_class),
+                {},
+            )
+        self.commands: Redis = Redis(connection_pool=self._pools[0])
+        self.blocking: Redis = Redis(connection_pool=self._pools[1])
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        for pool in self._pools:
+            await pool.disconnect()
+
+
+class Backoff:
+    """Pauses between attempts to reach Redis: 0.05 s doubled up to 1 s, less a random part."""
+
+    def __init__(self) -> None:
+        self._failures = 0
+
+    def reset(self) -> None:
+        """The last attempt went well."""
+        self._failures = 0
+
+    @property
+    def first(self) -> bool:
+        """Whether no attempt has failed since the last success: what is worth a log line."""
+        return self._failures == 0
+
+    def next(self) -> float:
+        """Seconds until the next attempt."""
+        ceiling = min(RECONNECT_CAP, RECONNECT_BASE * (1 << self._failures))
+        self._failures = min(self._failures + 1, 16)
+        return ceiling * (0.5 + secrets.randbelow(1000) / 2000)
+
+
+def script_text(name: str) -> str:
+    """The Lua source `scripts/NAME.lua`."""
+    return resources.files("rayrtc.cluster").joinpath("scripts", f"{name}.lua").read_text("utf-8")
+
+
+def load_script(redis: Redis, name: str) -> AsyncScript:
+    """`scripts/NAME.lua`, run with EVALSHA and sent again when Redis lost it."""
+    return redis.register_script(script_text(name))

@@ -1,0 +1,348 @@
+"""The registry: which workers live, which connection has which slot. A change is one script."""
+
+import asyncio
+import json
+import math
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, cast
+
+from redis.asyncio import Redis
+
+from rayrtc.cluster.keys import Keys
+from rayrtc.cluster.models import (
+    ConnectionRecord,
+    ConnectionState,
+    EndReason,
+    Lease,
+    LiveConnection,
+    Reservation,
+    StreamUsage,
+    WorkerStatus,
+)
+from rayrtc.cluster.redis import UNREACHABLE, load_script
+from rayrtc.errors import (
+    ConcurrencyLimitReached,
+    ConnectionAlreadyExists,
+    NoWorkerAvailable,
+    UnknownConnection,
+)
+from rayrtc.settings import Settings
+
+RESERVE_TIMEOUT: Final = 3.0
+"""Seconds after which a client is told that there is no worker, when Redis does not answer."""
+KEEP: Final = 60.0
+"""Least seconds that the registry's keys live beyond their last use."""
+REAP_BATCH: Final = 16
+"""Lost workers that one script run removes: Redis serves nobody else meanwhile."""
+READ_BATCH: Final = 500
+"""Records read in one round trip."""
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+class Registry:
+    """Leases, slots and connection records in Redis.
+
+    Times are those of Redis, so clocks of hosts do not matter. Everything expires: a lease after
+    `lease_ttl`, a reservation after `reservation_ttl`, the record of an ended connection after
+    `record_ttl`.
+
+    Unless an operation says otherwise it raises `redis.exceptions.RedisError` or `OSError` when
+    Redis is away.
+    """
+
+    def __init__(self, redis: Redis, settings: Settings) -> None:
+        self._redis = redis
+        self._keys = Keys(settings.cluster)
+        self._settings = settings
+        self._settle = 2 * settings.lease_interval
+        self._keep = max(KEEP, 10 * settings.lease_ttl, 2 * settings.reservation_ttl)
+        self._touched = -math.inf
+        self._reserve = load_script(redis, "reserve")
+        self._renew = load_script(redis, "renew")
+        self._release = load_script(redis, "release")
+        self._reap = load_script(redis, "reap")
+        self._workers = load_script(redis, "workers")
+        self._streams = load_script(redis, "streams")
+        self._settling = load_script(redis, "settling")
+
+    @property
+    def settle(self) -> float:
+        """Seconds in which the workers return their connections after Redis was emptied."""
+        return self._settle
+
+    async def renew(
+        self, lease: Lease, connections: Sequence[LiveConnection]
+    ) -> dict[str, EndReason]:
+        """Renew a worker's lease and all that it runs.
+
+        A slot or record that Redis lost is made again; a reserved connection becomes live.
+
+        Returns:
+            The connections that the worker must close, and why: their id has a newer session
+            (`replaced`), or this session was ended by somebody else.
+        """
+        arguments: list[str | int] = [
+            self._keys.registry,
+            lease.worker_id,
+            lease.model_dump_json(),
+            lease.address,
+            _ms(self._settings.lease_ttl),
+            _ms(self._keep),
+            _ms(self._settings.record_ttl),
+        ]
+        for connection in connections:
+            arguments += (connection.connection_id, connection.session, connection.stream)
+        answer = await self._renew(
+            keys=[
+                self._keys.epoch,
+                self._keys.leases,
+                self._keys.lease(lease.worker_id),
+                self._keys.worker(lease.worker_id),
+            ],
+            args=arguments,
+        )
+        await self._touch(connections)
+        return {
+            connection_id: EndReason(reason)
+            for connection_id, reason in zip(answer[::2], answer[1::2], strict=True)
+        }
+
+    async def _touch(self, connections: Sequence[LiveConnection]) -> None:
+        """Keep inputs and outputs of connections that are quiet: they expire with `record_ttl`."""
+        now = time.monotonic()
+        if now - self._touched < self._settings.record_ttl / 3:
+            return
+        for start in range(0, len(connections), READ_BATCH):
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for connection in connections[start : start + READ_BATCH]:
+                    for key in (
+                        self._keys.inputs(connection.connection_id),
+                        self._keys.outputs(connection.connection_id),
+                    ):
+                        pipe.pexpire(key, _ms(self._settings.record_ttl))
+                await pipe.execute()
+        self._touched = now
+
+    async def reserve(
+        self, stream: str, limit: int, connection_id: str, exclude: Sequence[str] = ()
+    ) -> Reservation:
+        """Take a slot for a new connection.
+
+        The worker is the less loaded of two random ones that serve the stream and have a slot.
+
+        Args:
+            limit: connections the stream may have in the whole cluster.
+            exclude: ids of workers that are not to be chosen.
+
+        Raises:
+            ConnectionAlreadyExists: the id is reserved or live.
+            ConcurrencyLimitReached: the stream has `limit` connections.
+            NoWorkerAvailable: no worker has a free slot, Redis lost its data a moment ago, or it
+                does not answer within 3 s.
+        """
+        return await self._assign(stream, limit, connection_id, 0, exclude)
+
+    async def move(self, reservation: Reservation, exclude: Sequence[str] = ()) -> Reservation:
+        """Take a slot on another worker for the same connection, as a new session.
+
+        The old slot is given back in the same step; the stream's slot is kept.
+
+        Raises:
+            ConnectionAlreadyExists: the id has been taken by another session.
+            ConcurrencyLimitReached: the old session had ended, and its stream is full by now.
+            NoWorkerAvailable: as for `reserve`, or the reservation has expired.
+        """
+        return await self._assign(
+            reservation.stream, 0, reservation.connection_id, reservation.session, exclude
+        )
+
+    async def _assign(
+        self, stream: str, limit: int, connection_id: str, moved: int, exclude: Sequence[str]
+    ) -> Reservation:
+        try:
+            async with asyncio.timeout(RESERVE_TIMEOUT):
+                answer = await self._reserve(
+                    keys=[
+                        self._keys.epoch,
+                        self._keys.leases,
+                        self._keys.stream(stream),
+                        self._keys.connection(connection_id),
+                    ],
+                    args=[
+                        self._keys.registry,
+                        connection_id,
+                        stream,
+                        limit,
+                        moved,
+                        secrets.token_hex(8),
+                        _ms(self._settle),
+                        _ms(self._settings.reservation_ttl),
+                        _ms(self._keep),
+                        secrets.randbelow(2**31),
+                        *exclude,
+                    ],
+                )
+        except UNREACHABLE as error:
+            raise NoWorkerAvailable("registry unreachable") from error
+        match answer:
+            case ["reserved", session, worker_id, address]:
+                return Reservation(
+                    connection_id=connection_id,
+                    session=session,
+                    stream=stream,
+                    worker_id=worker_id,
+                    address=address,
+                )
+            case ["exists"]:
+                raise ConnectionAlreadyExists
+            case ["limit"]:
+                raise ConcurrencyLimitReached(limit)
+            case ["settling", remaining]:
+                raise NoWorkerAvailable(
+                    "registry is being rebuilt", retry_after=max(1, math.ceil(remaining / 1000))
+                )
+            case ["gone"]:
+                raise NoWorkerAvailable("the reservation has expired")
+            case _:
+                raise NoWorkerAvailable
+
+    async def release(self, connection_id: str, session: int, reason: EndReason) -> None:
+        """End a connection: free its slots, keep `reason` for `record_ttl`.
+
+        Does nothing when the session has ended or is not the current one.
+        """
+        await self._release(
+            keys=[self._keys.connection(connection_id)],
+            args=[
+                self._keys.registry,
+                connection_id,
+                session,
+                reason,
+                _ms(self._settings.record_ttl),
+            ],
+        )
+
+    async def find(self, connection_id: str) -> ConnectionRecord | None:
+        """The record of a connection that is reserved, live, or ended within `record_ttl`."""
+        fields: Any = await self._redis.hgetall(self._keys.connection(connection_id))
+        return _record(connection_id, fields)
+
+    async def known(self, connection_id: str, stream: str | None = None) -> ConnectionRecord:
+        """`find` for callers that need a record.
+
+        Just after Redis was emptied a live connection has none until its worker's next renewal, so
+        an absent one is awaited for as long as the registry settles.
+
+        Raises:
+            UnknownConnection: there is none, or it is not one of `stream`.
+        """
+        deadline = time.monotonic() + self._settle
+        while True:
+            record = await self.find(connection_id)
+            if record is not None:
+                if stream not in (None, record.stream):
+                    raise UnknownConnection
+                return record
+            remaining = await self.settling()
+            if remaining <= 0 or time.monotonic() >= deadline:
+                raise UnknownConnection
+            await asyncio.sleep(min(0.2, remaining))
+
+    async def settling(self) -> float:
+        """Seconds until the registry is complete, 0 when it is.
+
+        Until then nothing is reserved: the workers have to return their connections first.
+        """
+        remaining: int = await self._settling(keys=[self._keys.epoch], args=[_ms(self._settle)])
+        return remaining / 1000
+
+    async def withdraw(self, worker_id: str, reason: EndReason) -> list[ConnectionRecord]:
+        """Remove a worker that is known to be gone. Returns its connections, ended so."""
+        return await self._remove(reason, worker_id)
+
+    async def reap(self) -> list[ConnectionRecord]:
+        """Remove the workers whose lease has ended. Returns their connections: `worker_lost`."""
+        return await self._remove(EndReason.WORKER_LOST)
+
+    async def _remove(self, reason: EndReason, *worker: str) -> list[ConnectionRecord]:
+        rows = await self._reap(
+            keys=[self._keys.leases],
+            args=[
+                self._keys.registry,
+                reason,
+                _ms(self._settings.record_ttl),
+                REAP_BATCH,
+                *worker,
+            ],
+        )
+        records = []
+        for row in rows:
+            fields = dict(zip(row[::2], row[1::2], strict=True))
+            record = _record(fields.pop("id"), fields)
+            if record is not None:
+                records.append(record)
+        return records
+
+    async def workers(self) -> list[WorkerStatus]:
+        """The workers whose lease has not ended, in no order."""
+        rows = await self._workers(keys=[self._keys.leases], args=[self._keys.registry])
+        return [
+            WorkerStatus.model_validate({**json.loads(lease), "used": used, "reserved": reserved})
+            for lease, used, reserved in zip(rows[::3], rows[1::3], rows[2::3], strict=True)
+        ]
+
+    async def connections(self) -> list[ConnectionRecord]:
+        """All reserved and live connections. Reads every record: for people, not for loops."""
+        workers: Any = await self._redis.zrange(self._keys.leases, 0, -1)
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for worker_id in workers:
+                pipe.zrange(self._keys.worker(worker_id), 0, -1)
+            ids = [one for members in await pipe.execute() for one in members]
+        records = []
+        for start in range(0, len(ids), READ_BATCH):
+            batch = ids[start : start + READ_BATCH]
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for connection_id in batch:
+                    pipe.hgetall(self._keys.connection(connection_id))
+                rows = await pipe.execute()
+            for connection_id, fields in zip(batch, rows, strict=True):
+                record = _record(connection_id, fields)
+                if record is not None and record.state is not ConnectionState.CLOSED:
+                    records.append(record)
+        return records
+
+    async def streams(self, names: Sequence[str]) -> list[StreamUsage]:
+        """Live connections and reserved slots of streams, in the order of `names`."""
+        if not names:
+            return []
+        counts = await self._streams(
+            keys=[self._keys.stream(name) for name in names], args=[self._keys.registry]
+        )
+        return [
+            StreamUsage(stream=name, connections=connections, reserved=reserved)
+            for name, connections, reserved in zip(names, counts[::2], counts[1::2], strict=True)
+        ]
+
+    async def ping(self) -> None:
+        """Return when Redis answers."""
+        await cast(Any, self._redis.ping())
+
+
+def _record(connection_id: str, fields: Mapping[str, str]) -> ConnectionRecord | None:
+    if not fields:
+        return None
+    return ConnectionRecord(
+        connection_id=connection_id,
+        session=int(fields["session"]),
+        stream=fields["stream"],
+        worker_id=fields["worker"],
+        address=fields["address"],
+        state=ConnectionState(fields["state"]),
+        reason=EndReason(fields["reason"]) if "reason" in fields else None,
+        created=int(fields["created"]),
+    )

@@ -1,0 +1,44 @@
+#!lua flags=allow-oom
+-- Removes lost workers: their leases go, their connections end.
+--
+-- KEYS  1 leases
+-- ARGV  1 what all registry keys begin with  2 reason
+--       3 ms that an ended connection's record lives
+--       4 most workers to remove in one run  5 the worker to remove, or none: those whose lease ended
+--
+-- Returns a list of records, each as HGETALL gives it after 'id', ID.
+
+local base, reason, tomb = ARGV[1], ARGV[2], tonumber(ARGV[3])
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local workers
+if ARGV[5] then
+  workers = {ARGV[5]}
+else
+  workers = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now),
+    'LIMIT', 0, tonumber(ARGV[4]))
+end
+
+local lost = {}
+for _, worker in ipairs(workers) do
+  local slots = base .. ':worker:' .. worker
+  for _, cid in ipairs(redis.call('ZRANGE', slots, 0, -1)) do
+    local key = base .. ':conn:' .. cid
+    local record = redis.call('HMGET', key, 'worker', 'state', 'stream')
+    -- A connection that moved on has another worker in its record.
+    if record[1] == worker and (record[2] == 'live' or record[2] == 'reserved') then
+      redis.call('ZREM', base .. ':stream:' .. record[3], cid)
+      redis.call('HSET', key, 'state', 'closed', 'reason', reason)
+      redis.call('PEXPIRE', key, tomb)
+      local fields = redis.call('HGETALL', key)
+      table.insert(fields, 1, cid)
+      table.insert(fields, 1, 'id')
+      table.insert(lost, fields)
+    end
+  end
+  redis.call('DEL', slots, base .. ':lease:' .. worker)
+  redis.call('ZREM', KEYS[1], worker)
+end
+return lost

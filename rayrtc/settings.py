@@ -1,0 +1,190 @@
+"""Every option of every service, once. Set by environment variables with the prefix `RAYRTC_`."""
+
+from functools import cache
+from ipaddress import ip_network
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """The options of the control plane, the workers and the command line.
+
+    Times are seconds unless the name says otherwise. `rayrtc config` prints all of them.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="RAYRTC_", extra="ignore")
+
+    # Shared by all services
+    cluster: str = Field(
+        "rayrtc",
+        pattern=r"^[A-Za-z0-9._-]{1,64}$",
+        description="Name of the cluster: prefix of all Redis keys and the Ray namespace.",
+    )
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0",
+        description="Redis or Valkey 7+, as redis://, rediss:// or unix:// URL.",
+    )
+    cluster_secret: SecretStr | None = Field(
+        None,
+        description="Secret between control plane and workers: 16 characters or more, "
+        "the same on all services.",
+        min_length=16,
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severity that is logged."
+    )
+    log_format: Literal["auto", "json", "text"] = Field(
+        "auto", description="auto: text in a terminal, JSON elsewhere."
+    )
+
+    # Control plane
+    host: str = Field("127.0.0.1", description="Address the control plane listens on.")
+    port: int = Field(8000, ge=0, le=65535, description="TCP port of the control plane.")
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("127.0.0.1", "::1"),
+        description="Addresses or networks of proxies, comma-separated, whose X-Forwarded-For, "
+        "-Proto, -Host, -Port and -Prefix headers are believed.",
+    )
+    twilio_auth_token: SecretStr | None = Field(
+        None,
+        description="Twilio's auth token: with it, telephone requests without Twilio's signature "
+        "are refused.",
+        min_length=1,
+    )
+    sse_heartbeat: float = Field(15.0, gt=0, description="Comment interval on idle event streams.")
+    sse_clients_max: int = Field(10_000, ge=1, description="Event-stream clients of one replica.")
+    worker_timeout: float = Field(
+        8.0, gt=0, description="Longest wait of the control plane for a worker's answer."
+    )
+
+    # Assignment
+    lease_interval: float = Field(1.0, gt=0, description="A worker renews its lease this often.")
+    lease_ttl: float = Field(
+        3.0, gt=0, description="A worker that does not renew for this long is lost."
+    )
+    reservation_ttl: float = Field(
+        10.0, gt=0, description="A reserved slot that no worker confirms is free after this."
+    )
+    record_ttl: float = Field(
+        60.0, gt=0, description="How long an ended connection's outputs and reason can be read."
+    )
+
+    # Relay
+    output_history: int = Field(
+        2048, ge=1, description="Outputs kept for each connection's readers."
+    )
+    output_queue: int = Field(
+        1024, ge=1, description="Outputs a worker holds per connection while Redis is away."
+    )
+    payload_max: int = Field(1 << 20, ge=1024, description="Bytes of one input or output, encoded.")
+
+    # Workers
+    ray_address: str | None = Field(
+        None,
+        description="Address of the Ray head, HOST:PORT. Unset: start a Ray on this machine.",
+    )
+    workers_min: int = Field(
+        1, ge=0, description="Least workers in the pool; every node has at least one."
+    )
+    workers_max: int = Field(8, ge=1, description="Most workers in the pool.")
+    slots: int = Field(8, ge=1, le=1024, description="Connections of one worker.")
+    worker_cpus: float = Field(1.0, gt=0, description="Ray CPUs a worker takes; one GIL fills one.")
+    worker_gpus: float = Field(0.0, ge=0, description="Ray GPUs a worker takes; may be a fraction.")
+    worker_max_sessions: int = Field(
+        10_000, ge=1, description="A worker is replaced after this many connections."
+    )
+    worker_memory_max: int = Field(
+        2048,
+        ge=128,
+        description="A worker is drained and replaced above this resident memory, MiB.",
+    )
+    worker_memory_limit: int | None = Field(
+        None,
+        ge=128,
+        description="A worker is ended at once above this memory, MiB. Unset: when less than 15 % "
+        "of the machine's or container's memory is left, the worker that uses the most.",
+    )
+    worker_start_timeout: float = Field(
+        60.0, gt=0, description="A worker that is not ready after this is replaced."
+    )
+    hang_timeout: float = Field(
+        10.0,
+        gt=0,
+        description="A worker whose event loop stands still this long writes its stacks and ends.",
+    )
+    stop_timeout: float = Field(
+        5.0, ge=0, description="How long a stopping worker may take to close its connections."
+    )
+    worker_bind: str = Field("0.0.0.0", description="Address of the workers' internal HTTP server.")
+    metrics_port: int = Field(
+        9464, ge=0, le=65535, description="Metrics of all workers of a node; 0 picks a free port."
+    )
+
+    # Media
+    ice_addresses: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Local addresses offered as ICE candidates, comma-separated. "
+        "Unset: all but loopback, or loopback where there is no other.",
+    )
+    connect_timeout: float = Field(
+        30.0, gt=0, description="A connection that is not connected by then is closed."
+    )
+    trickle_window: float = Field(
+        10.0, gt=0, description="Remote candidates are awaited this long after the offer."
+    )
+
+    @field_validator("ice_addresses", "trusted_proxies", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _has_scheme(cls, value: str) -> str:
+        if not value.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must begin with redis://, rediss:// or unix://")
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            ip_network(network)
+        return value
+
+    def secret(self) -> str:
+        """The cluster secret.
+
+        Raises:
+            ValueError: it is not set.
+        """
+        if self.cluster_secret is None:
+            raise ValueError(
+                "RAYRTC_CLUSTER_SECRET is not set: give the control plane and the workers "
+                "the same secret of 16 characters or more, or start both with "
+                "`rayrtc dev MODULE:ATTRIBUTE`"
+            )
+        return self.cluster_secret.get_secret_value()
+
+    def environment(self) -> dict[str, str]:
+        """The environment variables that make these settings elsewhere, secrets included."""
+        variables: dict[str, str] = {}
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, SecretStr):
+                value = value.get_secret_value()
+            elif isinstance(value, tuple):
+                value = ",".join(value)
+            if value is not None:
+                variables[f"RAYRTC_{name.upper()}"] = str(value)
+        return variables
+
+
+@cache
+def get_settings() -> Settings:
+    """The settings of this process, read from the environment once."""
+    return Settings()

@@ -1,0 +1,135 @@
+"""The compose file as a project of its own on some engine: started, looked into, taken down."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+NAME = "rayrtccheck"
+COMMAND_TIMEOUT = 120
+BUILD_TIMEOUT = 1200
+# What the compose file takes from the environment: unset, so that its defaults are what is checked.
+VARIABLES = set(re.findall(r"\$\{(\w+)", (ROOT / "docker-compose.yml").read_text()))
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def wait_until(condition: Callable[[], Any], timeout: float, what: str) -> Any:
+    """The first true value of `condition`; AssertionError naming `what` after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"{what}: not within {timeout} s"
+        time.sleep(0.5)
+    return value
+
+
+class Project:
+    """All commands go to the engine at `host`, or to the one of the environment."""
+
+    def __init__(self, host: str | None) -> None:
+        ports = {"PORT": str(free_port()), "PROMETHEUS_PORT": str(free_port())}
+        self.url = f"http://127.0.0.1:{ports['PORT']}"
+        self.prometheus = f"http://127.0.0.1:{ports['PROMETHEUS_PORT']}"
+        self.environment = {k: v for k, v in os.environ.items() if k not in VARIABLES} | ports
+        if host:
+            self.environment["DOCKER_HOST"] = host
+        if subprocess.run(["docker", "buildx", "version"], capture_output=True).returncode:
+            self.environment["DOCKER_BUILDKIT"] = "0"
+        alone = shutil.which("docker-compose") is not None
+        self._compose = ["docker-compose"] if alone else ["docker", "compose"]
+
+    def _run(self, command: list[str], timeout: float) -> str:
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            stdin=subprocess.DEVNULL,
+        )
+        printed = (done.stdout + done.stderr)[-3000:]
+        assert not done.returncode, f"{' '.join(command)}: {done.returncode}\n{printed}"
+        return done.stdout
+
+    def docker(self, *arguments: str, timeout: float = COMMAND_TIMEOUT) -> str:
+        """What `docker ...` prints; AssertionError when it fails."""
+        return self._run(["docker", *arguments], timeout)
+
+    def compose(self, *arguments: str, timeout: float = COMMAND_TIMEOUT) -> str:
+        """What `docker-compose ...` prints; AssertionError when it fails."""
+        return self._run([*self._compose, "--project-name", NAME, *arguments], timeout)
+
+    def containers(self, service: str = "") -> list[dict[str, Any]]:
+        """What the engine knows of each container, of all services or of one, oldest first."""
+        labels = [f"label=com.docker.compose.project={NAME}"]
+        if service:
+            labels.append(f"label=com.docker.compose.service={service}")
+        filters = [part for label in labels for part in ("--filter", label)]
+        ids = self.docker("ps", "--all", "--quiet", *filters).split()
+        if not ids:
+            return []
+        found: list[dict[str, Any]] = json.loads(self.docker("inspect", *ids))
+        return sorted(found, key=lambda container: container["Created"])
+
+    def unhealthy(self) -> list[str]:
+        """Each container that is not (yet) healthy, with its state."""
+        return [
+            f"{container['Name'].lstrip('/')} is {state}"
+            for container in self.containers()
+            if (state := container["State"].get("Health", {}).get("Status", "without a check"))
+            != "healthy"
+        ]
+
+    def wait_healthy(self, count: int, timeout: float) -> None:
+        """Until there are `count` containers and all are healthy."""
+        deadline = time.monotonic() + timeout
+        while len(self.containers()) != count or self.unhealthy():
+            assert time.monotonic() < deadline, (
+                f"{len(self.containers())} containers, not {count}; {', '.join(self.unhealthy())}"
+            )
+            time.sleep(0.5)
+
+    def crash(self, container: dict[str, Any]) -> None:
+        """Kill a container's first process from outside, as running out of memory would.
+
+        `docker kill` would not do: what an operator kills is not restarted.
+        """
+        os.kill(container["State"]["Pid"], signal.SIGKILL)
+
+    def status(self) -> dict[str, Any]:
+        """What `rayrtc status --json` prints in a control-plane container."""
+        result: dict[str, Any] = json.loads(
+            self.compose("exec", "-T", "control-plane", "rayrtc", "status", "--json")
+        )
+        return result
+
+    def wait_spread(self, nodes: int, timeout: float) -> None:
+        """Until that many nodes have a worker."""
+        wait_until(
+            lambda: len({worker["node"] for worker in self.status()["workers"]}) == nodes,
+            timeout,
+            f"workers on {nodes} nodes",
+        )
+
+    def get(self, url: str) -> Any:
+        """The JSON of a URL; OSError or one of its subclasses when it is not answered with 200."""
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return json.load(response)
+
+    def logs(self) -> str:
+        """The ends of all containers' logs."""
+        return self.compose("logs", "--no-color", "--tail", "15")

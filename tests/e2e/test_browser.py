@@ -1,0 +1,85 @@
+"""The page in Chromium with a fake microphone: what a person gets who opens it."""
+
+import asyncio
+import re
+import wave
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.async_api import Browser, Page, expect
+
+from tests.browser import browsing
+from tests.e2e.spectrum import peak
+from tests.e2e.stack import Stack
+
+RATE = 48000
+RECORD = """async (seconds) => {
+  const context = new AudioContext({sampleRate: 48000});
+  const source = context.createMediaStreamSource(document.getElementById("reply").srcObject);
+  const tap = context.createScriptProcessor(4096, 1, 1);
+  const samples = [];
+  tap.onaudioprocess = (event) => samples.push(...event.inputBuffer.getChannelData(0));
+  source.connect(tap).connect(context.destination);
+  await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+  await context.close();
+  return samples;
+}"""
+
+
+@pytest.fixture
+async def browser(tmp_path: Path) -> AsyncIterator[Browser]:
+    tone = tmp_path / "tone.wav"
+    samples = np.sin(2 * np.pi * 440 * np.arange(10 * RATE) / RATE) * 12000
+    with wave.open(str(tone), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(RATE)
+        file.writeframes(samples.astype(np.int16).tobytes())
+    async with browsing(str(tone)) as chromium:
+        yield chromium
+
+
+@pytest.fixture
+def page_url(stack: Stack) -> str:
+    """A replica that serves one stream, with its page at `/`."""
+    if "page" not in stack.replicas:
+        stack.start_replica("page", "tests.e2e.app:volume")
+        stack.wait_ready()
+    return stack.replicas["page"]
+
+
+async def call(page: Page, url: str) -> None:
+    await page.goto(url)
+    await page.click("#connect")
+    await expect(page.locator("#state")).to_have_attribute("data-state", "connected", timeout=15000)
+
+
+async def recorded(page: Page, seconds: float) -> np.ndarray:
+    samples = np.array(await page.evaluate(RECORD, seconds))
+    return samples[np.argmax(np.abs(samples) > 0.001) :]
+
+
+async def test_a_person_hears_the_reply_and_changes_it(browser: Browser, page_url: str) -> None:
+    """The tone comes back; the form changes its volume; outputs and statistics appear."""
+    page = await browser.new_page()
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
+    await call(page, page_url)
+    await asyncio.sleep(5)
+    packets = await page.locator("[data-stat=packets-in]").text_content()
+    assert int(re.sub(r"\D", "", packets or "0")) > 200
+    before = await recorded(page, 3)
+    assert abs(peak(before[-2 * RATE :], RATE) - 440) < 5
+    await page.locator("#inputs input[type=number]").first.fill("0.25")
+    await page.keyboard.press("Tab")
+    await asyncio.sleep(2)
+    after = await recorded(page, 3)
+    assert after[-RATE:].std() / before[-RATE:].std() == pytest.approx(0.25, rel=0.25)
+    await expect(page.locator("#outputs li").first).to_be_visible(timeout=5000)
+    await expect(page.locator("#messages")).to_contain_text("fetch_output")
+    await page.click("#connect")
+    await expect(page.locator("#state")).to_have_attribute("data-state", "idle", timeout=5000)
+    assert problems == []

@@ -1,0 +1,34 @@
+"""How long a coroutine holds the event loop while it is awaited."""
+
+import time
+from collections.abc import Awaitable, Generator
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Steps(Generic[T]):
+    """Awaits in place of what it is given; `held` are the seconds of its steps, without waits."""
+
+    def __init__(self, work: Awaitable[T]) -> None:
+        self._work = work
+        self.held = 0.0
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        steps = self._work.__await__()
+        error: BaseException | None = None
+        while True:
+            began = time.monotonic()
+            try:
+                waits_for = next(steps) if error is None else steps.throw(error)
+            except StopIteration as stop:
+                result: T = stop.value
+                return result
+            finally:
+                self.held += time.monotonic() - began
+            try:
+                # a loop sends nothing into what it runs: the result is the future's
+                yield waits_for
+                error = None
+            except BaseException as raised:
+                error = raised

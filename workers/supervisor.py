@@ -1,0 +1,387 @@
+"""Keeps the pool of media workers: one detached Ray actor per cluster.
+
+It never touches a call: when it is gone workers and calls go on, and its successor adopts them.
+"""
+
+import asyncio
+import logging
+import math
+import os
+import secrets
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from rayrtc.cluster.models import ConnectionRecord, EndReason
+from rayrtc.cluster.outputs import append_lost
+from rayrtc.cluster.redis import UNREACHABLE, RedisPools
+from rayrtc.cluster.registry import Registry
+from rayrtc.logs import configure
+from rayrtc.settings import Settings
+from workers.member import NAME_PREFIX, Application, Member, brief, in_thread
+from workers.pool import (
+    Plan,
+    PoolLimits,
+    PoolStatus,
+    WorkerPhase,
+    backoff,
+    plan,
+    wanted_workers,
+)
+from workers.worker import StartError
+
+logger = logging.getLogger(__name__)
+
+NAME = "supervisor"
+"""Name of the actor in the namespace `Settings.cluster`."""
+RECONCILE_INTERVAL = 0.5
+"""Seconds between two looks at the pool and at the registry."""
+PING_INTERVAL = 1.0
+"""Seconds between two pings of a worker."""
+ADOPT_INTERVAL = 10.0
+"""Seconds between two looks for workers that are not in the pool."""
+NODES_INTERVAL = 2.0
+"""Seconds between two looks at Ray's nodes."""
+UNRESPONSIVE_GRACE = 5.0
+"""Seconds beyond `hang_timeout`, when a worker's own watchdog has failed too."""
+STOP_GRACE = 5.0
+"""Seconds beyond `stop_timeout` that a stopping worker may take."""
+LOST_MAX = 1024
+"""Dead workers that wait for Redis to be withdrawn; of more, their leases run out by themselves."""
+
+
+class Supervisor:
+    """Keeps the pool at the size that `workers.pool` wants.
+
+    Args:
+        spec: MODULE:ATTR of the application.
+        environment: `RAYRTC_*` variables for this actor and the workers.
+        sys_path: where the application's modules are found.
+        code_version: first generation of the application's code.
+    """
+
+    def __init__(
+        self, spec: str, environment: dict[str, str], sys_path: list[str], code_version: str
+    ) -> None:
+        os.environ.update(environment)
+        self._settings = settings = Settings()
+        configure(settings, service="supervisor")
+        self._application = Application(spec, environment, sys_path)
+        self._code_version = code_version
+        self._limits = PoolLimits(
+            workers_min=settings.workers_min,
+            workers_max=settings.workers_max,
+            slots=settings.slots,
+            max_sessions=settings.worker_max_sessions,
+            memory_max=settings.worker_memory_max << 20,
+        )
+        self._members: dict[str, Member] = {}
+        self._nodes: list[str] = []
+        self._nodes_seen = -math.inf
+        self._adopted = -math.inf
+        self._leaving: set[str] = set()
+        self._wanted = wanted_workers(0, 0, self._limits)
+        self._oversized_since: float | None = None
+        self._replaced = 0
+        self._youngest = 0
+        self._failures = 0
+        self._error = ""
+        self._next_start = 0.0
+        self._lost: dict[str, EndReason] = {}
+        self._lost_records: list[ConnectionRecord] = []
+        self._leases: set[str] | None = None
+        self._redis_away = False
+        self._ray_away = False
+        self._stopping = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._pools = RedisPools(settings)
+        self._registry = Registry(self._pools.commands, settings)
+        loop = asyncio.get_running_loop()
+        self._loops = [
+            loop.create_task(self._keep_pool(), name="pool"),
+            loop.create_task(self._keep_registry(), name="registry"),
+        ]
+
+    # What the services ask for
+
+    async def status(self) -> PoolStatus:
+        """The pool as it is."""
+        phases = [member.phase for member in self._members.values()]
+        current = [
+            m
+            for m in self._members.values()
+            if m.phase is WorkerPhase.READY and m.code_version == self._code_version
+        ]
+        return PoolStatus(
+            spec=self._application.spec,
+            code_version=self._code_version,
+            wanted=self._wanted,
+            ready=len(current),
+            starting=phases.count(WorkerPhase.STARTING),
+            draining=phases.count(WorkerPhase.DRAINING),
+            replaced=self._replaced,
+            slots=len(current) * self._settings.slots,
+            calls=sum(member.calls for member in self._members.values()),
+            workers=tuple(member.info() for member in self._members.values()),
+            error=self._error,
+            failures=self._failures,
+        )
+
+    async def reload(self, code_version: str) -> None:
+        """Start a new generation of workers; the old ones are drained once it is ready.
+
+        Calls of the old generation are ended `stop_timeout` seconds after that.
+        """
+        logger.info("reloading: code %s -> %s", self._code_version, code_version)
+        self._code_version = code_version
+        self._failures, self._error, self._next_start = 0, "", 0.0
+        for member in list(self._members.values()):
+            if member.phase is WorkerPhase.STARTING:
+                self._own(self._stop(member, "overtaken by a reload"))
+
+    async def leave(self, node: str) -> int:
+        """Stop all workers of a node and start none there. Returns the number of other nodes."""
+        self._leaving.add(node)
+        here = [m for m in self._members.values() if m.node == node]
+        logger.info("node %s leaves with %d workers", node, len(here))
+        await asyncio.gather(*(self._stop(member, "its node leaves") for member in here))
+        await self._look_at_nodes()
+        return len(self._nodes)
+
+    async def shutdown(self) -> None:
+        """Stop all workers in parallel. The caller then ends this actor."""
+        self._stopping = True
+        await asyncio.gather(*(self._stop(m, "shutdown") for m in list(self._members.values())))
+        for task in (*self._loops, *self._tasks):
+            task.cancel()
+        await self._pools.aclose()
+
+    # The pool
+
+    async def _keep_pool(self) -> None:
+        while True:
+            try:
+                # before anything is started: those count
+                if time.monotonic() - self._adopted >= ADOPT_INTERVAL:
+                    await self._adopt()
+                    self._adopted = time.monotonic()
+                await self._reconcile()
+                if self._ray_away:
+                    logger.info("Ray's head is back")
+                self._ray_away = False
+            except (RayError, TimeoutError) as error:
+                # what runs goes on running; nothing can be started or looked up
+                if not self._ray_away:
+                    logger.warning("Ray's head is away: %s", brief(error))
+                self._ray_away = True
+            except Exception:
+                logger.exception("looking after the pool failed")
+            await asyncio.sleep(RECONCILE_INTERVAL)
+
+    async def _adopt(self) -> None:
+        """Take over workers that a former supervisor left, or that were created too late."""
+        # without True they would be those of the namespace of the driver that made this actor
+        for actor in await in_thread(ray.util.list_named_actors, True):
+            worker_id = actor["name"].removeprefix(NAME_PREFIX)
+            if (
+                actor["namespace"] != self._settings.cluster
+                or not actor["name"].startswith(NAME_PREFIX)
+                or worker_id in self._members
+            ):
+                continue
+            member = Member(worker_id, self._code_version)
+            try:
+                await member.find(self._settings.cluster)
+            except (ValueError, RayError):
+                continue  # it has ended in between
+            self._members[member.worker_id] = member
+            self._own(self._tend(member, adopted=True))
+
+    async def _reconcile(self) -> None:
+        for member in list(self._members.values()):
+            self._check(member, time.monotonic())
+        if self._stopping:
+            return
+        now = time.monotonic()
+        if now - self._nodes_seen >= NODES_INTERVAL:
+            await self._look_at_nodes()
+        current = self._plan(now)
+        self._wanted = current.wanted
+        for worker_id, reason in current.drain.items():
+            self._own(self._drain(self._members[worker_id], reason))
+        if now >= self._next_start:
+            for node in current.start:
+                self._start(node)
+
+    def _plan(self, now: float) -> Plan:
+        views = [m.view(now) for m in self._members.values() if m.node not in self._leaving]
+        oversized = 0.0 if self._oversized_since is None else now - self._oversized_since
+        current = plan(views, self._nodes, self._limits, self._code_version, oversized)
+        serving = sum(v.phase in (WorkerPhase.STARTING, WorkerPhase.READY) for v in views)
+        if serving <= current.wanted:
+            self._oversized_since = None
+        elif self._oversized_since is None:
+            self._oversized_since = now
+        return current
+
+    async def _look_at_nodes(self) -> None:
+        self._nodes = [
+            node["NodeID"]
+            for node in await in_thread(ray.nodes)
+            if node["Alive"]
+            and node["Resources"].get("CPU", 0) >= self._settings.worker_cpus
+            and node["Resources"].get("GPU", 0) >= self._settings.worker_gpus
+            and node["NodeID"] not in self._leaving
+        ]
+        self._nodes_seen = time.monotonic()
+
+    def _start(self, node: str | None) -> None:
+        member = Member(secrets.token_hex(4), self._code_version, node)
+        self._members[member.worker_id] = member
+        self._own(self._tend(member, adopted=False))
+
+    async def _tend(self, member: Member, adopted: bool) -> None:
+        """A worker's life: started or adopted, watched, and taken off the list at its end."""
+        try:
+            if not adopted:
+                await member.create(self._application, self._settings)
+            lease = await member.start(self._settings.worker_start_timeout)
+        except (StartError, RayError, TimeoutError) as error:
+            await self._start_failed(member, error, adopted)
+            return
+        took = time.monotonic() - member.created
+        if member.phase is WorkerPhase.STARTING:
+            member.move(WorkerPhase.READY, "adopted" if adopted else f"in {took:.2f} s")
+            if member.code_version == self._code_version:
+                self._failures, self._error = 0, ""
+        if adopted and lease.started > self._youngest:
+            self._youngest = lease.started
+            self._code_version = lease.code_version  # there may have been a reload since
+        await member.ping(PING_INTERVAL)
+        if member.report and not member.accepting:
+            self._own(self._drain(member, "was draining"))
+        died = await member.watch()
+        await self._ended(member, died)
+
+    async def _start_failed(self, member: Member, error: Exception, adopted: bool) -> None:
+        self._members.pop(member.worker_id, None)
+        if adopted:
+            logger.warning("worker %s cannot be taken over: %s", member.worker_id, error)
+        elif member.phase is WorkerPhase.STARTING and not self._stopping:
+            self._failures += 1
+            self._error = str(error) or brief(error)
+            wait = backoff(self._failures)
+            self._next_start = time.monotonic() + wait
+            logger.error(
+                "worker %s could not start, trying again in %.1f s: %s",
+                member.worker_id,
+                wait,
+                self._error,
+            )
+        await member.kill()
+
+    async def _ended(self, member: Member, died: str) -> None:
+        self._members.pop(member.worker_id, None)
+        if len(self._lost) < LOST_MAX:
+            stopped = member.phase is WorkerPhase.STOPPING
+            self._lost[member.worker_id] = (
+                EndReason.WORKER_STOPPED if stopped else EndReason.WORKER_LOST
+            )
+        if member.phase is not WorkerPhase.STOPPING:
+            self._replaced += 1
+            logger.error("worker %s died with %d calls: %s", member.worker_id, member.calls, died)
+        await self._withdraw_lost()
+
+    def _check(self, member: Member, now: float) -> None:
+        """Ping a worker; end one that is silent, or drained and empty."""
+        if member.phase not in (WorkerPhase.READY, WorkerPhase.DRAINING):
+            return
+        idle = member.pinging is None or member.pinging.done()
+        if idle and now - member.answered >= PING_INTERVAL:
+            member.pinging = self._own(self._ping(member))
+        silent = now - member.answered
+        if silent > self._settings.hang_timeout + UNRESPONSIVE_GRACE:
+            # one whose lease is alive is cut off from here only: its calls are well
+            if self._leases is None or member.worker_id not in self._leases:
+                logger.error("worker %s has not answered for %.0f s", member.worker_id, silent)
+                member.answered = now
+                self._own(member.kill())
+        elif member.phase is WorkerPhase.DRAINING and member.report is not None:
+            drained = not member.accepting and member.calls == 0
+            if drained or (member.stop_by is not None and now >= member.stop_by):
+                self._own(self._stop(member, "drained" if drained else "its time is over"))
+
+    async def _ping(self, member: Member) -> None:
+        await member.ping(self._settings.hang_timeout)
+        if member.phase is WorkerPhase.DRAINING and member.accepting:
+            await member.drain(self._settings.hang_timeout)  # the first request was lost
+
+    async def _drain(self, member: Member, reason: str) -> None:
+        if member.code_version != self._code_version:
+            member.stop_by = time.monotonic() + self._settings.stop_timeout
+        member.move(WorkerPhase.DRAINING, reason)
+        await member.drain(self._settings.hang_timeout)
+
+    async def _stop(self, member: Member, why: str) -> None:
+        if member.phase is WorkerPhase.STOPPING:
+            return
+        starting = member.phase is WorkerPhase.STARTING
+        member.move(WorkerPhase.STOPPING, why)
+        if starting:
+            await member.kill()
+            return
+        timeout = self._settings.stop_timeout
+        await member.stop(EndReason.WORKER_STOPPED, timeout, timeout + STOP_GRACE)
+
+    # The registry
+
+    async def _keep_registry(self) -> None:
+        while True:
+            try:
+                await self._withdraw_lost()
+                self._lost_records += await self._registry.reap()
+                await self._tell_lost()
+                self._leases = {status.worker_id for status in await self._registry.workers()}
+                self._redis_away = False
+            except UNREACHABLE as error:
+                self._leases = None
+                if not self._redis_away:
+                    logger.warning("Redis is away: %s", error)
+                self._redis_away = True
+            except Exception:
+                logger.exception("looking after the registry failed")
+            await asyncio.sleep(RECONCILE_INTERVAL)
+
+    async def _withdraw_lost(self) -> None:
+        """Free the slots of dead workers and tell their connections' readers."""
+        try:
+            for worker_id, reason in list(self._lost.items()):
+                self._lost_records += await self._registry.withdraw(worker_id, reason)
+                self._lost.pop(worker_id, None)
+            await self._tell_lost()
+        except UNREACHABLE as error:
+            logger.warning("a dead worker is withdrawn later, Redis is away: %s", error)
+
+    async def _tell_lost(self) -> None:
+        records, self._lost_records = self._lost_records, []
+        if not records:
+            return
+        try:
+            await append_lost(self._pools.commands, self._settings, records)
+        except UNREACHABLE:
+            self._lost_records = records[-LOST_MAX:]
+            raise
+
+    def _own(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("a task of the supervisor failed", exc_info=error)

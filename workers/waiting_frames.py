@@ -1,0 +1,83 @@
+"""Received frames that wait for a handler: bounded, the oldest is dropped for the newest."""
+
+import asyncio
+import threading
+from collections import deque
+from time import monotonic
+from typing import Generic, TypeVar
+
+from prometheus_client import Counter
+
+Frame = TypeVar("Frame")
+
+
+class WaitingFrames(Generic[Frame]):
+    """A queue that is filled on the loop and emptied on a thread or on the loop.
+
+    Args:
+        limit: frames that wait at most.
+        dropped: counts those that had to go.
+        max_age: seconds after which a frame is dropped, unless it is the newest.
+    """
+
+    def __init__(self, limit: int, dropped: Counter, max_age: float = float("inf")) -> None:
+        self._limit = limit
+        self._dropped = dropped
+        self._max_age = max_age
+        self._filled = threading.Condition()  # guards what follows
+        self._frames: deque[tuple[float, Frame]] = deque()
+        self._closed = False
+        self._ready = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def put(self, frame: Frame) -> None:
+        """Add a frame. Called on the loop."""
+        with self._filled:
+            if self._closed:
+                return
+            self._drop_old()
+            if len(self._frames) >= self._limit:
+                self._drop()
+            self._frames.append((monotonic(), frame))
+            self._filled.notify()
+        self._ready.set()
+
+    def get(self) -> Frame | None:
+        """The next frame, waiting on the calling thread; None after `close`."""
+        with self._filled:
+            while not self._frames and not self._closed:
+                self._filled.wait()
+            return self._take()
+
+    async def next(self) -> Frame | None:
+        """`get` for the loop."""
+        while not self._frames and not self._closed:
+            self._ready.clear()
+            await self._ready.wait()
+        with self._filled:
+            return self._take()
+
+    def close(self) -> None:
+        """End both kinds of waiting. Called on the loop."""
+        with self._filled:
+            self._closed = True
+            self._frames.clear()
+            self._filled.notify_all()
+        self._ready.set()
+
+    def _take(self) -> Frame | None:
+        if self._closed:
+            return None
+        self._drop_old()
+        return self._frames.popleft()[1]
+
+    def _drop_old(self) -> None:
+        oldest = monotonic() - self._max_age
+        while len(self._frames) > 1 and self._frames[0][0] < oldest:
+            self._drop()
+
+    def _drop(self) -> None:
+        self._frames.popleft()
+        self._dropped.inc()

@@ -43,8 +43,8 @@ class ServiceProcess:
         stop_timeout: seconds it may take to end after SIGTERM.
         death_signal: what it gets when the guardian dies (Linux).
         after_end: called after each end but the one of `stop`, to clear what it left.
-        await_change: after an end that followed a reload, start it again at the next reload only:
-            the new code is at fault.
+        await_change: after an end before it was ready, start it again at the next reload only: the
+            new code is at fault. Not when somebody else killed it.
     """
 
     def __init__(
@@ -104,7 +104,8 @@ class ServiceProcess:
             why = self._error or f"it ended with {_told(status)}"
             if not self.first_ready.is_set():
                 raise ServiceFailed(f"{self.name} could not start: {why}")
-            if self._await_change and not self._ready_event.is_set():
+            killed = status == -signal.SIGKILL and not self._error
+            if self._await_change and not self._ready_event.is_set() and not killed:
                 events.write("restart", name=self.name, text=f"{why}; waiting for a change")
                 await self._changed.wait()
                 continue

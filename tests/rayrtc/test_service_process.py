@@ -116,6 +116,28 @@ async def test_new_code_that_cannot_start_waits_for_the_next_change(
     await keeping
 
 
+async def test_one_that_is_killed_before_it_was_ready_again_does_not_wait_for_a_change(
+    tmp_path: Path,
+) -> None:
+    """The machine ran out of memory, say: the code is not at fault."""
+    code = tmp_path / "code.py"
+    code.write_text(f"import time; {READY}; time.sleep(100)")
+    one = service(f"exec(open({str(code)!r}).read())", await_change=True)
+    keeping = asyncio.create_task(one.keep())
+    await asyncio.wait_for(one.first_ready.wait(), 10)
+    code.write_text("import time; time.sleep(100)")
+    first = one.pid
+    one.reload(signal.SIGTERM)
+    async with asyncio.timeout(10):
+        while (second := one.pid) in (None, first):
+            await asyncio.sleep(0.01)
+        one.send(signal.SIGKILL)
+        while one.pid in (None, second):
+            await asyncio.sleep(0.01)
+    await one.stop(asyncio.Event())
+    await keeping
+
+
 async def test_what_it_prints_besides_events_is_passed_on(
     capfdbinary: pytest.CaptureFixture[bytes],
 ) -> None:

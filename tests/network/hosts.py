@@ -1,0 +1,197 @@
+"""Hosts on one machine: network namespaces on a bridge, for tests of what crosses a network.
+
+The bridge is in a namespace of its own, so nothing of the machine's own network changes. Needs
+root and iproute2.
+"""
+
+import ctypes
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+CLONE_NEWNET = 0x40000000
+NAMESPACES = Path("/run/netns")
+END_TIMEOUT = 10.0
+
+
+def unusable() -> str | None:
+    """Why this machine cannot have such hosts; None when it can."""
+    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+        return "network namespaces need root"
+    if shutil.which("ip") is None:
+        return "network namespaces need iproute2"
+    try:
+        run("ip", "netns", "add", probe := f"rayrtc-{secrets.token_hex(3)}")
+        run("ip", "netns", "delete", probe)
+    except subprocess.CalledProcessError as error:
+        return f"network namespaces cannot be made here: {error.stderr.strip()}"
+    return None
+
+
+def run(*command: str, timeout: float = 30) -> str:
+    """What a short command prints.
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+    """
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=True)
+    return done.stdout
+
+
+class Host:
+    """One network namespace with an address on the bridge.
+
+    Attributes:
+        name: of the host in its network.
+        namespace: of the machine.
+        address: IPv4, without its prefix.
+        link: the bridge's end of its cable.
+    """
+
+    def __init__(self, name: str, namespace: str, address: str, switch: str, link: str) -> None:
+        self.name = name
+        self.namespace = namespace
+        self.address = address
+        self.link = link
+        self._switch = switch
+
+    def run(self, *command: str, timeout: float = 30) -> str:
+        """What a short command prints on this host."""
+        return run("ip", "netns", "exec", self.namespace, *command, timeout=timeout)
+
+    def spawn(
+        self,
+        command: Sequence[str],
+        log: IO[bytes] | int,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+    ) -> subprocess.Popen[bytes]:
+        """Start a process on this host. It is the caller's to end."""
+        return subprocess.Popen(
+            ["ip", "netns", "exec", self.namespace, *command],
+            env=None if env is None else {**os.environ, **env},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=cwd,
+        )
+
+    def pids(self) -> list[int]:
+        """The processes of this host but this one, should it have entered."""
+        pids = [int(pid) for pid in run("ip", "netns", "pids", self.namespace).split()]
+        return [pid for pid in pids if pid != os.getpid()]
+
+    def unplug(self) -> None:
+        """Cut the link: nothing comes or goes any more, and nobody is told."""
+        run("ip", "-n", self._switch, "link", "set", self.link, "down")
+
+    def plug_in(self) -> None:
+        """Restore the link."""
+        run("ip", "-n", self._switch, "link", "set", self.link, "up")
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """The calling thread, and what processes and threads it starts, are on this host."""
+        with (
+            Path("/proc/thread-self/ns/net").open() as here,
+            (NAMESPACES / self.namespace).open() as there,
+        ):
+            _set_namespace(there.fileno())
+            try:
+                yield
+            finally:
+                _set_namespace(here.fileno())
+
+    def kill(self) -> None:
+        """Power off: SIGKILL to every process at once."""
+        for pid in self.pids():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass  # it ended meanwhile
+
+
+def _set_namespace(descriptor: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(descriptor, CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), "setns")
+
+
+class Network:
+    """Hosts that reach each other at `SUBNET.1`, `SUBNET.2`, ... in the order of their names.
+
+    A context manager: at its end all of their processes are killed and the namespaces are gone.
+    """
+
+    def __init__(self, names: Sequence[str], subnet: str = "10.77.0") -> None:
+        self._tag = secrets.token_hex(3)
+        self._names = names
+        self._subnet = subnet
+        self._made: list[str] = []
+        self.hosts: dict[str, Host] = {}
+
+    def __enter__(self) -> Self:
+        try:
+            self._make()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __getitem__(self, name: str) -> Host:
+        return self.hosts[name]
+
+    def close(self) -> None:
+        """End everything that runs on the hosts, and remove them."""
+        for host in self.hosts.values():
+            deadline = time.monotonic() + END_TIMEOUT
+            while host.pids() and time.monotonic() < deadline:
+                host.kill()
+                time.sleep(0.05)
+        for namespace in self._made:
+            subprocess.run(["ip", "netns", "delete", namespace], timeout=30, check=False)
+        self._made.clear()
+        self.hosts.clear()
+
+    def _make(self) -> None:
+        switch = self._add_namespace("switch")
+        run("ip", "-n", switch, "link", "add", "bridge", "type", "bridge")
+        # Hosts look for their own address by that of a host outside; packets to it end here.
+        run("ip", "-n", switch, "address", "add", f"{self._subnet}.254/24", "dev", "bridge")
+        run("ip", "-n", switch, "link", "set", "bridge", "up")
+        for number, name in enumerate(self._names, 1):
+            namespace = self._add_namespace(name)
+            link, address = f"to-{name}"[:15], f"{self._subnet}.{number}"
+            in_switch: list[Any] = ["ip", "-n", switch]
+            run(
+                *(*in_switch, "link", "add", link, "type", "veth"),
+                *("peer", "name", "eth0", "netns", namespace),
+            )
+            run(*in_switch, "link", "set", link, "master", "bridge", "up")
+            run("ip", "-n", namespace, "link", "set", "lo", "up")
+            run("ip", "-n", namespace, "address", "add", f"{address}/24", "dev", "eth0")
+            run("ip", "-n", namespace, "link", "set", "eth0", "up")
+            run("ip", "-n", namespace, "route", "add", "default", "via", f"{self._subnet}.254")
+            self.hosts[name] = Host(name, namespace, address, switch, link)
+
+    def _add_namespace(self, name: str) -> str:
+        namespace = f"rayrtc-{self._tag}-{name}"
+        run("ip", "netns", "add", namespace)
+        self._made.append(namespace)
+        return namespace

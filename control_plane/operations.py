@@ -32,7 +32,8 @@ class Operations:
                 settling = await registry.settling()
         except TimeoutError as error:
             raise NoWorkerAvailable("Redis does not answer") from error
-        ready = sum(worker.state is WorkerState.READY for worker in workers)
+        # busy ones are no reason to take the replica, with its event streams, out of service
+        ready = sum(worker.state is not WorkerState.DRAINING for worker in workers)
         if not ready:
             raise NoWorkerAvailable("no worker is ready")
         if settling:

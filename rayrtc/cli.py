@@ -174,6 +174,8 @@ def workers(
     """Run the media workers of this node, as part of the cluster's pool.
 
     SIGHUP loads the application anew: new calls run its new code, calls under way end with theirs.
+    SIGTERM drains the node: no new calls, and RAYRTC_DRAIN_TIMEOUT for those that run. SIGINT, or a
+    second SIGTERM, ends them.
     """
     from rayrtc import logs
     from rayrtc.preflight import UsageError, source_folder
@@ -198,9 +200,15 @@ def workers(
     from workers.pool import PoolStatus
 
     console = Console(stderr=True, highlight=False)
-    stop, reload = threading.Event(), threading.Event()
+    stop, at_once, reload = threading.Event(), threading.Event(), threading.Event()
+
+    def on_stop(sig: int, _: object) -> None:
+        if sig == signal.SIGINT or stop.is_set():
+            at_once.set()
+        stop.set()
+
     for sig in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(sig, lambda *_: stop.set())
+        signal.signal(sig, on_stop)
     signal.signal(signal.SIGHUP, lambda *_: reload.set())
 
     def on_progress(text: str) -> None:
@@ -228,6 +236,7 @@ def workers(
             on_progress=on_progress,
             on_ready=on_ready,
             stop=stop,
+            at_once=at_once,
             reload=reload,
             on_reloaded=on_reloaded,
         )
@@ -262,6 +271,46 @@ def status(
         # A pipe has no width of its own, and a program that reads it wants no folded cells.
         width = None if sys.stdout.isatty() else PIPE_WIDTH
         print_status(cluster, Console(highlight=False, width=width))
+
+
+@app.command()
+def drain(
+    target: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="WORKER|NODE", help="As `rayrtc status` shows them; a node's address too."
+        ),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All workers of all nodes.")] = False,
+    timeout: Annotated[
+        float | None,
+        typer.Option(min=0, help="Seconds; then what is left is closed [RAYRTC_DRAIN_TIMEOUT]."),
+    ] = None,
+    reconnect: Annotated[
+        bool,
+        typer.Option("--reconnect", help="Close the calls now: their clients connect elsewhere."),
+    ] = False,
+    wait: Annotated[bool, typer.Option(help="Wait until no calls are left.")] = True,
+    redis_url: RedisURL = None,
+) -> None:
+    """Take a worker or a node out of service without cutting calls.
+
+    No new calls come there. A drained worker ends when it is empty, and the pool replaces it; on a
+    drained node nothing is started any more, until its `rayrtc workers` is started anew.
+    """
+    from rayrtc.cluster.models import Drain
+    from rayrtc.drain import DrainError
+    from rayrtc.drain import drain as run
+
+    if (target is None) is not everything:
+        fail("name a worker or a node, or give --all", USAGE)
+    settings = settings_with(redis_url=redis_url)
+    seconds = settings.drain_timeout if timeout is None else timeout
+    request = Drain(seconds=seconds, reconnect=reconnect)
+    try:
+        asyncio.run(run(settings, target, request, wait, print))
+    except DrainError as error:
+        fail(str(error))
 
 
 @app.command()

@@ -26,6 +26,8 @@ from rayrtc.settings import Settings
 
 CHATTER = re.compile(rb"^\[[-\d: ,]+ [ID] \d+ \d+\] ")
 """What Ray's C++ core says below `warning`."""
+DRAIN_TIMEOUT = 5.0
+"""Seconds at most that calls go on with code that has changed."""
 STOP_TIMEOUT = 45.0
 """Seconds for the guardian to end everything; it takes less than the sum of its own deadlines."""
 
@@ -46,6 +48,8 @@ def environment(settings: Settings) -> dict[str, str]:
         RAYRTC_METRICS_PORT=str(settings.metrics_port),
         RAYRTC_CLUSTER_SECRET=secret.get_secret_value() if secret else secrets.token_urlsafe(24),
         RAYRTC_WORKER_BIND="127.0.0.1",
+        # changed code is to be heard soon
+        RAYRTC_DRAIN_TIMEOUT=str(min(settings.drain_timeout, DRAIN_TIMEOUT)),
         PYTHONUNBUFFERED="1",
     )
     for name in ("RAYRTC_RAY_ADDRESS", "RAYRTC_REDIS_URL"):

@@ -111,6 +111,8 @@ class Guardian:
             self._environment(redis_url),
             start_timeout=self._settings.worker_start_timeout + 60,
             stop_timeout=self._settings.stop_timeout + 15,
+            stop_signal=signal.SIGINT,  # at once: SIGTERM would wait for calls
+            death_signal=signal.SIGINT,
             after_end=self._kill_strays,
         )
 

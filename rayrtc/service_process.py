@@ -40,7 +40,8 @@ class ServiceProcess:
         is_ready: asked again and again whether the service is ready; None: it writes the event
             `ready` when it is.
         start_timeout: seconds until it must be ready.
-        stop_timeout: seconds it may take to end after SIGTERM.
+        stop_timeout: seconds it may take to end after `stop_signal`.
+        stop_signal: what it gets to end by itself.
         death_signal: what it gets when the guardian dies (Linux).
         after_end: called after each end but the one of `stop`, to clear what it left.
         await_change: after an end before it was ready, start it again at the next reload only: the
@@ -56,6 +57,7 @@ class ServiceProcess:
         is_ready: Callable[[], Awaitable[bool]] | None = None,
         start_timeout: float,
         stop_timeout: float,
+        stop_signal: signal.Signals = signal.SIGTERM,
         death_signal: signal.Signals = signal.SIGTERM,
         after_end: Callable[[], None] = lambda: None,
         await_change: bool = False,
@@ -69,6 +71,7 @@ class ServiceProcess:
         self._is_ready = is_ready
         self._start_timeout = start_timeout
         self._stop_timeout = stop_timeout
+        self._stop_signal = stop_signal
         self._death_signal = death_signal
         self._after_end = after_end
         self._await_change = await_change
@@ -196,13 +199,13 @@ class ServiceProcess:
             self._process.send_signal(sig)
 
     async def stop(self, at_once: asyncio.Event) -> None:
-        """SIGTERM, and SIGKILL after `stop_timeout` or when `at_once` is set."""
+        """`stop_signal`, and SIGKILL after `stop_timeout` or when `at_once` is set."""
         self._stopping.set()
         self._changed.set()
         process = self._process
         if process is None or process.returncode is not None:
             return
-        self.send(signal.SIGTERM)
+        self.send(self._stop_signal)
         ended = asyncio.create_task(process.wait())
         hurry = asyncio.create_task(at_once.wait())
         await asyncio.wait(

@@ -114,6 +114,12 @@ class Settings(BaseSettings):
         gt=0,
         description="A worker whose event loop stands still this long writes its stacks and ends.",
     )
+    drain_timeout: float = Field(
+        300.0,
+        ge=0,
+        description="How long the calls of a worker that has to go may last: after SIGTERM, "
+        "`rayrtc drain`, or new code.",
+    )
     stop_timeout: float = Field(
         5.0, ge=0, description="How long a stopping worker may take to close its connections."
     )

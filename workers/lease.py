@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
 
-from rayrtc.cluster.models import EndReason, Lease, LiveConnection
+from rayrtc.cluster.models import Drain, EndReason, Lease, LiveConnection
 from rayrtc.cluster.redis import UNREACHABLE
 from rayrtc.cluster.registry import Registry
 
@@ -34,6 +34,7 @@ class LeaseRenewal:
 
     Args:
         describe: the lease as it is now.
+        on_drain: told each time that the registry asks this worker to drain.
         interval: seconds between two renewals.
         deadline: seconds that one renewal may take.
     """
@@ -43,12 +44,14 @@ class LeaseRenewal:
         registry: Registry,
         connections: Connections,
         describe: Callable[[], Lease],
+        on_drain: Callable[[Drain], None],
         interval: float,
         deadline: float,
     ) -> None:
         self._registry = registry
         self._connections = connections
         self._describe = describe
+        self._on_drain = on_drain
         self._interval = interval
         self._deadline = deadline
         self._releases: dict[tuple[str, int], EndReason] = {}
@@ -95,9 +98,11 @@ class LeaseRenewal:
         async with asyncio.timeout(self._deadline):
             await self._release_waiting()
             held = self._connections.live()
-            conflicts = await self._registry.renew(self._describe(), held)
+            renewal = await self._registry.renew(self._describe(), held)
+        if renewal.drain is not None:
+            self._on_drain(renewal.drain)
         now = self._connections.live()
-        for connection_id, reason in conflicts.items():
+        for connection_id, reason in renewal.conflicts.items():
             # with two sessions of one id here, the conflict is about the older, which is closing
             sessions = {c.session for c in (*held, *now) if c.connection_id == connection_id}
             if connection_id not in self._closing and len(sessions) == 1:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +11,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from rayrtc.cluster.models import EndReason, Lease, WorkerState
+from rayrtc.cluster.models import Drain, EndReason, Lease, WorkerState
 from rayrtc.settings import Settings
 from workers.pool import PoolWorker, WorkerInfo, WorkerPhase
 from workers.worker import MediaWorker, StartError, WorkerReport
@@ -47,8 +48,8 @@ class Member:
         """When it last answered a ping."""
         self.busy = self.created
         """When it last was seen with a call, or became ready."""
-        self.stop_by: float | None = None
-        """When a draining worker is stopped even with calls."""
+        self.empty_by = math.inf
+        """When a draining worker has to be empty; one that is not soon after is stopped."""
         self.report: WorkerReport | None = None
         self.pinging: asyncio.Task[None] | None = None
         self._actor: Any = None
@@ -61,7 +62,7 @@ class Member:
     @property
     def accepting(self) -> bool:
         """Whether it took new connections at the last ping."""
-        return self.report is None or self.report.lease.state is WorkerState.READY
+        return self.report is None or self.report.lease.state is not WorkerState.DRAINING
 
     def view(self, now: float) -> PoolWorker:
         """What the plan needs to know."""
@@ -183,11 +184,11 @@ class Member:
             self.busy = self.answered
         return True
 
-    async def drain(self, timeout: float) -> None:
-        """Have it take no new connections."""
+    async def drain(self, drain: Drain, timeout: float) -> None:
+        """Have it take no new connections and end those that it has in time."""
         try:
             async with asyncio.timeout(timeout):
-                await self._actor.drain.remote()
+                await self._actor.drain.remote(drain)
         except (TimeoutError, RayError) as error:
             logger.warning("worker %s does not drain: %s", self.worker_id, brief(error))
 

@@ -6,11 +6,13 @@ import secrets
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rayrtc.cluster.redis import RedisPools
+from rayrtc.cluster.models import Drain
+from rayrtc.cluster.redis import UNREACHABLE, RedisPools
 from rayrtc.cluster.registry import Registry
 from rayrtc.settings import Settings
 from workers.memory import MemoryGuard
@@ -22,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 POLL = 0.1
 """Seconds between two looks at whether to stop."""
+DRAIN_POLL = 0.5
+"""Seconds between two looks at how many calls are left."""
 STATUS_TIMEOUT = 10.0
 """Seconds for the supervisor to answer while the pool starts."""
 START_FAILURES = 5
@@ -41,15 +45,19 @@ def run(
     on_progress: Callable[[str], None],
     on_ready: Callable[[PoolStatus], None],
     stop: threading.Event,
+    at_once: threading.Event,
     reload: threading.Event | None = None,
     on_reloaded: Callable[[PoolStatus], None] | None = None,
 ) -> None:
     """Serve workers on this machine until `stop` is set. Call it from the main thread.
 
+    Then no new calls come here, and those that run have `drain_timeout` to end.
+
     Args:
         spec: MODULE:ATTR of the application; its module is found from the working directory.
         on_progress: told what is being waited for.
         on_ready: told once, when this node's workers are ready.
+        at_once: when set too, the calls that run are ended.
         reload: when set, new workers load the application anew and replace the old ones.
         on_reloaded: told when the new workers are ready.
 
@@ -67,7 +75,7 @@ def run(
     node = RayNode(settings)
     try:
         node.start(on_progress)
-        service = _Service(spec, settings, node, listener, stop)
+        service = _Service(spec, settings, node, listener, stop, at_once)
         service.on_progress, service.on_ready = on_progress, on_ready
         service.reload, service.on_reloaded = reload, on_reloaded
         asyncio.run(service.run())
@@ -112,18 +120,20 @@ class _Service:
         node: RayNode,
         listener: socket.socket,
         stop: threading.Event,
+        at_once: threading.Event,
     ) -> None:
         self._spec = spec
         self._settings = settings
         self._node = node
         self._listener = listener
         self._stop = stop
+        self._at_once = at_once
         self._supervisor: Any = None
 
     async def run(self) -> None:
         """From finding the supervisor to the end of this node's workers."""
         pools = RedisPools(self._settings)
-        registry = Registry(pools.commands, self._settings)
+        registry = self._registry = Registry(pools.commands, self._settings)
         guard = MemoryGuard(self._node.node_id, registry, pools.commands, self._settings)
         metrics = NodeMetrics(
             self._node.node_id, registry, self._settings.secret(), self._status_or_none, guard
@@ -136,6 +146,7 @@ class _Service:
             if status is not None:
                 self.on_ready(status)
                 await self._until_stopped()
+                await self._drain()
         finally:
             guarding.cancel()
             await asyncio.wait([guarding])
@@ -248,6 +259,39 @@ class _Service:
             return
         if status is not None and self.on_reloaded is not None:
             self.on_reloaded(status)
+
+    async def _drain(self) -> None:
+        """Let the calls of this node end, as long as they may."""
+        begin = time.monotonic()
+        deadline = begin + self._settings.drain_timeout
+        told = -1
+        asked = False
+        while not self._at_once.is_set() and self._node.alive():
+            # what is left at the deadline is closed by its worker
+            if (remaining := deadline - time.monotonic()) < -self._settings.stop_timeout:
+                return
+            try:
+                if not asked:
+                    drain = Drain(seconds=max(0.0, remaining))
+                    await self._registry.drain([self._node.node_id], drain)
+                    asked = True
+                calls = await self._calls()
+            except UNREACHABLE as error:
+                if told:
+                    logger.warning("draining without Redis, trying on: %s", error)
+                told = 0
+            else:
+                if not calls:
+                    return
+                if calls != told:
+                    self.on_progress(f"draining: {calls} calls, {remaining:.0f} s left")
+                told = calls
+            await asyncio.sleep(DRAIN_POLL)
+
+    async def _calls(self) -> int:
+        """Connections of this node's workers, and slots that are held for more."""
+        here = [w for w in await self._registry.workers() if w.node == self._node.node_id]
+        return sum(worker.used + worker.reserved for worker in here)
 
     def _check_node(self) -> None:
         if not self._node.alive():

@@ -15,7 +15,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from rayrtc.cluster.models import ConnectionRecord, EndReason
+from rayrtc.cluster.models import ConnectionRecord, Drain, EndReason
 from rayrtc.cluster.outputs import append_lost
 from rayrtc.cluster.redis import UNREACHABLE, RedisPools
 from rayrtc.cluster.registry import Registry
@@ -83,6 +83,7 @@ class Supervisor:
         self._nodes_seen = -math.inf
         self._adopted = -math.inf
         self._leaving: set[str] = set()
+        self._cordoned: set[str] = set()
         self._wanted = wanted_workers(0, 0, self._limits)
         self._oversized_since: float | None = None
         self._replaced = 0
@@ -133,7 +134,7 @@ class Supervisor:
     async def reload(self, code_version: str) -> None:
         """Start a new generation of workers; the old ones are drained once it is ready.
 
-        Calls of the old generation are ended `stop_timeout` seconds after that.
+        Calls of the old generation are ended `drain_timeout` seconds after that.
         """
         logger.info("reloading: code %s -> %s", self._code_version, code_version)
         self._code_version = code_version
@@ -212,7 +213,7 @@ class Supervisor:
         self._wanted = current.wanted
         for worker_id, reason in current.drain.items():
             self._own(self._drain(self._members[worker_id], reason))
-        if now >= self._next_start:
+        if now >= self._next_start and (self._nodes or not self._cordoned):
             for node in current.start:
                 self._start(node)
 
@@ -234,7 +235,7 @@ class Supervisor:
             if node["Alive"]
             and node["Resources"].get("CPU", 0) >= self._settings.worker_cpus
             and node["Resources"].get("GPU", 0) >= self._settings.worker_gpus
-            and node["NodeID"] not in self._leaving
+            and node["NodeID"] not in self._leaving | self._cordoned
         ]
         self._nodes_seen = time.monotonic()
 
@@ -249,6 +250,8 @@ class Supervisor:
             if not adopted:
                 await member.create(self._application, self._settings)
             lease = await member.start(self._settings.worker_start_timeout)
+            if lease.node in self._cordoned and not adopted:
+                raise StartError("Ray has room on nodes that drain only")
         except (StartError, RayError, TimeoutError) as error:
             await self._start_failed(member, error, adopted)
             return
@@ -261,8 +264,6 @@ class Supervisor:
             self._youngest = lease.started
             self._code_version = lease.code_version  # there may have been a reload since
         await member.ping(PING_INTERVAL)
-        if member.report and not member.accepting:
-            self._own(self._drain(member, "was draining"))
         died = await member.watch()
         await self._ended(member, died)
 
@@ -311,19 +312,26 @@ class Supervisor:
                 self._own(member.kill())
         elif member.phase is WorkerPhase.DRAINING and member.report is not None:
             drained = not member.accepting and member.calls == 0
-            if drained or (member.stop_by is not None and now >= member.stop_by):
+            if drained or now >= member.empty_by + STOP_GRACE:
                 self._own(self._stop(member, "drained" if drained else "its time is over"))
 
     async def _ping(self, member: Member) -> None:
         await member.ping(self._settings.hang_timeout)
         if member.phase is WorkerPhase.DRAINING and member.accepting:
-            await member.drain(self._settings.hang_timeout)  # the first request was lost
+            await self._ask_to_drain(member)  # the first request was lost
+        elif member.phase is WorkerPhase.READY and not member.accepting:
+            member.move(WorkerPhase.DRAINING, "was asked to")
 
     async def _drain(self, member: Member, reason: str) -> None:
+        """Let a worker's calls end. Those of former code have a deadline, others have time."""
         if member.code_version != self._code_version:
-            member.stop_by = time.monotonic() + self._settings.stop_timeout
+            member.empty_by = time.monotonic() + self._settings.drain_timeout
         member.move(WorkerPhase.DRAINING, reason)
-        await member.drain(self._settings.hang_timeout)
+        await self._ask_to_drain(member)
+
+    async def _ask_to_drain(self, member: Member) -> None:
+        drain = Drain(seconds=max(0.0, member.empty_by - time.monotonic()))
+        await member.drain(drain, self._settings.hang_timeout)
 
     async def _stop(self, member: Member, why: str) -> None:
         if member.phase is WorkerPhase.STOPPING:
@@ -345,6 +353,7 @@ class Supervisor:
                 self._lost_records += await self._registry.reap()
                 await self._tell_lost()
                 self._leases = {status.worker_id for status in await self._registry.workers()}
+                await self._look_for_drains()
                 self._redis_away = False
             except UNREACHABLE as error:
                 self._leases = None
@@ -354,6 +363,14 @@ class Supervisor:
             except Exception:
                 logger.exception("looking after the registry failed")
             await asyncio.sleep(RECONCILE_INTERVAL)
+
+    async def _look_for_drains(self) -> None:
+        """Start nothing on nodes that were asked to drain. Their workers know it themselves."""
+        asked = await self._registry.draining(self._nodes)
+        for node in asked:
+            logger.info("node %s drains", node)
+        self._cordoned |= asked
+        self._nodes = [node for node in self._nodes if node not in asked]
 
     async def _withdraw_lost(self) -> None:
         """Free the slots of dead workers and tell their connections' readers."""

@@ -7,6 +7,7 @@ import asyncio
 import faulthandler
 import gc
 import logging
+import math
 import os
 import sys
 import time
@@ -18,12 +19,13 @@ import ray
 
 from rayrtc.cluster.client import Cluster
 from rayrtc.cluster.inputs import InputReader
-from rayrtc.cluster.models import EndReason, Lease, LiveConnection, Model, WorkerState
+from rayrtc.cluster.models import Drain, EndReason, Lease, LiveConnection, Model, WorkerState
 from rayrtc.cluster.outputs import OutputWriter, append_lost
 from rayrtc.loader import load, streams_of
 from rayrtc.logs import configure
 from rayrtc.settings import Settings
 from workers import calls
+from workers.draining import Draining
 from workers.handler_thread import left_behind
 from workers.lease import LeaseRenewal
 from workers.load import LoadMeter
@@ -135,14 +137,16 @@ class MediaWorker:
             stopped=self._stopped,
         )
 
-    async def drain(self) -> None:
-        """Take no new connections. Those that run go on."""
-        if self._state is WorkerState.READY:
-            logger.info("draining with %d connections", len(self._connections))
-        self._state = WorkerState.DRAINING
-        self._connections.accepting = False
-        self._lease = self._describe()
-        self._renewal.renew_soon()
+    async def drain(self, drain: Drain) -> None:
+        """Take no new connections. Those that run go on until the deadline."""
+        self._drain(drain)
+
+    def _drain(self, drain: Drain) -> None:
+        self._draining.ask(drain)
+        if self._state is not WorkerState.DRAINING:
+            self._state = WorkerState.DRAINING
+            self._lease = self._describe()
+            self._renewal.renew_soon()
 
     async def stop(self, reason: EndReason, timeout: float) -> None:
         """Close all connections within `timeout` seconds and withdraw the lease.
@@ -157,7 +161,7 @@ class MediaWorker:
         )
         if self._serving is None:
             return
-        await self.drain()
+        self._drain(Drain(seconds=math.inf))
         try:
             await self._connections.close_all(reason, timeout)
             await self._outputs.flush(FLUSH_TIMEOUT)
@@ -214,13 +218,15 @@ class MediaWorker:
             code_version=self._code_version,
         )
         self._lease = self._describe()
-        self._renewal = LeaseRenewal(
+        self._renewal: LeaseRenewal = LeaseRenewal(
             self._cluster.registry,
             self._connections,
             self._renewed_lease,
+            self._drain,
             settings.lease_interval,
             settings.lease_ttl,
         )
+        self._draining: Draining = Draining(self._connections)
         self._streams = streams
         calls.follow(loop)
         self._watchdog = Watchdog(loop, settings.hang_timeout, f"worker {self._worker_id}")
@@ -242,6 +248,7 @@ class MediaWorker:
                 tasks.create_task(self._inputs.run(self._connections.deliver), name="inputs")
                 tasks.create_task(self._outputs.run(), name="outputs")
                 tasks.create_task(self._meter.run(), name="load")
+                tasks.create_task(self._draining.run(), name="draining")
         finally:
             await self._server.stop()
             for stream in self._streams.values():

@@ -29,6 +29,11 @@ class Keys:
         """ZSET of the worker's connection ids by the Unix ms at which their slot is free."""
         return f"{self.registry}:worker:{worker_id}"
 
+    def drain(self, target: str) -> str:
+        """STRING, the Unix ms by which a worker or node (its id) has to be empty, and 1 when its
+        clients are to connect again at once."""
+        return f"{self.registry}:drain:{target}"
+
     def stream(self, name: str) -> str:
         """ZSET of the stream's connection ids by the Unix ms at which their slot is free."""
         return f"{self.registry}:stream:{name}"

@@ -27,6 +27,8 @@ class EndReason(StrEnum):
     WORKER_LOST = "worker_lost"
     WORKER_STOPPED = "worker_stopped"
     OUT_OF_MEMORY = "out_of_memory"
+    DRAINED = "drained"
+    """The worker had to go; another one takes the client."""
     EXPIRED = "expired"
 
 
@@ -34,7 +36,10 @@ class WorkerState(StrEnum):
     """Whether a worker takes new connections."""
 
     READY = "ready"
+    BUSY = "busy"
+    """Not now: its load is above `load_max`, though it may have slots."""
     DRAINING = "draining"
+    """Never again: it ends when its connections have."""
 
 
 class ConnectionState(StrEnum):
@@ -74,6 +79,26 @@ class Lease(Model):
     """Unix time in ms."""
     code_version: str = ""
     """Generation of the handler code; differs after a reload."""
+
+
+class Drain(Model):
+    """What a worker that has to go is asked for."""
+
+    seconds: float
+    """After these, what is left is closed."""
+    reconnect: bool = False
+    """Close what there is now: clients that connect again get another worker."""
+
+
+class Renewal(Model):
+    """What the registry answers to a worker that renews its lease.
+
+    `conflicts` are the connections that it must close, and why: their id has a newer session
+    (`replaced`), or this session was ended by somebody else.
+    """
+
+    conflicts: dict[str, EndReason] = {}
+    drain: Drain | None = None
 
 
 class LiveConnection(Model):

@@ -14,9 +14,11 @@ from rayrtc.cluster.keys import Keys
 from rayrtc.cluster.models import (
     ConnectionRecord,
     ConnectionState,
+    Drain,
     EndReason,
     Lease,
     LiveConnection,
+    Renewal,
     Reservation,
     StreamUsage,
     WorkerStatus,
@@ -36,6 +38,8 @@ KEEP: Final = 60.0
 """Least seconds that the registry's keys live beyond their last use."""
 REAP_BATCH: Final = 16
 """Lost workers that one script run removes: Redis serves nobody else meanwhile."""
+DRAIN_TTL: Final = 86_400.0
+"""Seconds that a request to drain is kept; ids of workers and nodes do not come back."""
 READ_BATCH: Final = 500
 """Records read in one round trip."""
 
@@ -69,22 +73,17 @@ class Registry:
         self._workers = load_script(redis, "workers")
         self._streams = load_script(redis, "streams")
         self._settling = load_script(redis, "settling")
+        self._drain = load_script(redis, "drain")
 
     @property
     def settle(self) -> float:
         """Seconds in which the workers return their connections after Redis was emptied."""
         return self._settle
 
-    async def renew(
-        self, lease: Lease, connections: Sequence[LiveConnection]
-    ) -> dict[str, EndReason]:
+    async def renew(self, lease: Lease, connections: Sequence[LiveConnection]) -> Renewal:
         """Renew a worker's lease and all that it runs.
 
         A slot or record that Redis lost is made again; a reserved connection becomes live.
-
-        Returns:
-            The connections that the worker must close, and why: their id has a newer session
-            (`replaced`), or this session was ended by somebody else.
         """
         arguments: list[str | int] = [
             self._keys.registry,
@@ -107,10 +106,34 @@ class Registry:
             args=arguments,
         )
         await self._touch(connections)
-        return {
-            connection_id: EndReason(reason)
-            for connection_id, reason in zip(answer[::2], answer[1::2], strict=True)
-        }
+        left, reconnect, *closed = answer
+        return Renewal(
+            conflicts={
+                connection_id: EndReason(reason)
+                for connection_id, reason in zip(closed[::2], closed[1::2], strict=True)
+            },
+            drain=None if left < 0 else Drain(seconds=left / 1000, reconnect=bool(reconnect)),
+        )
+
+    async def drain(self, targets: Sequence[str], drain: Drain) -> None:
+        """Have workers, or all workers of nodes, take no new connections and end.
+
+        Nothing is reserved there from now on. A worker learns of it when it renews its lease.
+
+        Args:
+            targets: ids of workers and of Ray nodes.
+        """
+        await self._drain(
+            keys=[self._keys.drain(target) for target in targets],
+            args=[_ms(drain.seconds), int(drain.reconnect), _ms(DRAIN_TTL)],
+        )
+
+    async def draining(self, targets: Sequence[str]) -> set[str]:
+        """Which of these workers or nodes were asked to drain within the last day."""
+        if not targets:
+            return set()
+        asked = await self._redis.mget([self._keys.drain(target) for target in targets])
+        return {target for target, drain in zip(targets, asked, strict=True) if drain}
 
     async def _touch(self, connections: Sequence[LiveConnection]) -> None:
         """Keep inputs and outputs of connections that are quiet: they expire with `record_ttl`."""

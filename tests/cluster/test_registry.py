@@ -26,7 +26,7 @@ async def usage(registry: Registry, stream: str = "echo") -> tuple[int, int]:
 
 async def test_a_connection_from_reservation_to_release(settled: Registry) -> None:
     lease = make_lease(load=0.25, memory=7, code_version="abc")
-    assert await settled.renew(lease, []) == {}
+    assert (await settled.renew(lease, [])).conflicts == {}
 
     reservation = await settled.reserve("echo", 3, "c1")
     assert (reservation.worker_id, reservation.address) == ("w1", "http://w1:1")
@@ -37,7 +37,7 @@ async def test_a_connection_from_reservation_to_release(settled: Registry) -> No
     assert record.address == "http://w1:1"
     assert await usage(settled) == (0, 1)
 
-    assert await settled.renew(lease, live(reservation)) == {}
+    assert (await settled.renew(lease, live(reservation))).conflicts == {}
     assert await usage(settled) == (1, 0)
     (worker,) = await settled.workers()
     assert worker.model_dump(include=set(lease.model_dump())) == lease.model_dump()
@@ -123,7 +123,7 @@ async def test_a_slow_confirmation_takes_its_slot_back(settled: Registry) -> Non
     one = await settled.reserve("echo", 1, "c1")
     await asyncio.sleep(0.55)
     assert await settled.find("c1") is None
-    assert await settled.renew(make_lease(), live(one)) == {}
+    assert (await settled.renew(make_lease(), live(one))).conflicts == {}
     assert await usage(settled) == (1, 0)
 
 
@@ -165,7 +165,7 @@ async def test_a_lost_worker_that_returns_must_close_its_connections(settled: Re
     await settled.renew(make_lease(), live(one))
     await asyncio.sleep(0.42)
     await settled.reap()
-    assert await settled.renew(make_lease(), live(one)) == {"c1": EndReason.WORKER_LOST}
+    assert (await settled.renew(make_lease(), live(one))).conflicts == {"c1": EndReason.WORKER_LOST}
     assert await usage(settled) == (0, 0)
 
 
@@ -178,7 +178,9 @@ async def test_a_late_worker_gives_way_to_who_took_its_slot(settled: Registry) -
     await settled.renew(make_lease("w2"), [])
     await settled.reserve("echo", 1, "c2")
 
-    assert await settled.renew(make_lease("w1"), live(one)) == {"c1": EndReason.WORKER_LOST}
+    assert (await settled.renew(make_lease("w1"), live(one))).conflicts == {
+        "c1": EndReason.WORKER_LOST
+    }
     assert await usage(settled) == (0, 1)
 
 
@@ -187,7 +189,7 @@ async def test_a_late_worker_keeps_a_slot_that_nobody_took(settled: Registry) ->
     one = await settled.reserve("echo", 1, "c1")
     await settled.renew(make_lease("w1"), live(one))
     await asyncio.sleep(0.42)
-    assert await settled.renew(make_lease("w1"), live(one)) == {}
+    assert (await settled.renew(make_lease("w1"), live(one))).conflicts == {}
     assert await usage(settled) == (1, 0)
 
 
@@ -226,7 +228,7 @@ async def test_renewal_after_a_loss_returns_everything(
     await settled.renew(make_lease(), live(one))
     await pools.commands.flushall()
 
-    assert await settled.renew(make_lease(), live(one)) == {}
+    assert (await settled.renew(make_lease(), live(one))).conflicts == {}
     record = await settled.find("c1")
     assert record is not None
     assert (record.session, record.state) == (one.session, ConnectionState.LIVE)
@@ -243,8 +245,10 @@ async def test_an_older_session_is_replaced(settled: Registry) -> None:
     await settled.renew(make_lease("w2"), [])
     two = await settled.move(one, ["w1"])
 
-    assert await settled.renew(make_lease("w1"), live(one)) == {"c1": EndReason.REPLACED}
-    assert await settled.renew(make_lease("w2"), live(two)) == {}
+    assert (await settled.renew(make_lease("w1"), live(one))).conflicts == {
+        "c1": EndReason.REPLACED
+    }
+    assert (await settled.renew(make_lease("w2"), live(two))).conflicts == {}
     assert await usage(settled) == (1, 0)
     by_id = {worker.worker_id: worker.used for worker in await settled.workers()}
     assert by_id == {"w1": 0, "w2": 1}
@@ -258,7 +262,7 @@ async def test_a_newer_session_wins_over_a_stale_record(
     one = await settled.reserve("echo", 3, "c1")
     key = Keys(settings.cluster).connection("c1")
     await pools.commands.hset(key, mapping={"session": one.session - 5, "state": "closed"})  # type: ignore[misc]
-    assert await settled.renew(make_lease(), live(one)) == {}
+    assert (await settled.renew(make_lease(), live(one))).conflicts == {}
     record = await settled.find("c1")
     assert record is not None
     assert (record.session, record.state) == (one.session, ConnectionState.LIVE)

@@ -63,6 +63,8 @@ class Stack:
             "RAYRTC_RAY_TMP": str(self.directory / "ray"),
             "RAYRTC_WORKER_BIND": "127.0.0.1",
             "RAYRTC_LOG_FORMAT": "json",
+            # what a failed test leaves is not waited for
+            "RAYRTC_DRAIN_TIMEOUT": "0",
             # a handler that allocates without end is not to fill the machine that runs the tests
             "RAYRTC_WORKER_MEMORY_LIMIT": "1000",
             # a client that never connects holds its slot this long: the tests wait for it

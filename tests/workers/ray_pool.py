@@ -46,6 +46,7 @@ class RayPool:
             "workers_min": 1,
             "workers_max": 2,
             "stop_timeout": 1,
+            "drain_timeout": 1,
             "worker_start_timeout": 60,
         }
         self.settings = Settings(**{**options, **changes})

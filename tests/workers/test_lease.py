@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from rayrtc.cluster.models import ConnectionState, EndReason, Lease, LiveConnection
+from rayrtc.cluster.models import ConnectionState, Drain, EndReason, Lease, LiveConnection
 from rayrtc.cluster.redis import RedisPools
 from rayrtc.cluster.registry import Registry
 from rayrtc.errors import NoWorkerAvailable
@@ -51,7 +51,10 @@ class Parts:
         self.pools = RedisPools(self.settings)
         self.registry = Registry(self.pools.commands, self.settings)
         self.held = Held()
-        self.renewal = LeaseRenewal(self.registry, self.held, lambda: LEASE, 0.1, 1.0)
+        self.drains: list[Drain] = []
+        self.renewal = LeaseRenewal(
+            self.registry, self.held, lambda: LEASE, self.drains.append, 0.1, 1.0
+        )
 
     async def reserved(self, connection_id: str) -> int:
         """Reserve a slot, once the registry has settled; returns the session."""

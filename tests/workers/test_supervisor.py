@@ -6,7 +6,7 @@ import signal
 import aiohttp
 import psutil
 
-from rayrtc.cluster.models import ConnectionState, EndReason, OfferRequest, WorkerState
+from rayrtc.cluster.models import ConnectionState, Drain, EndReason, OfferRequest, WorkerState
 from rayrtc.errors import NoWorkerAvailable
 from tests.clients import AiortcClient
 from tests.redis_server import RedisServer
@@ -153,6 +153,42 @@ async def test_a_worn_worker_keeps_its_call_while_another_takes_over(make_pool: 
     status = await pool.until(lambda s: len(s.workers) == 1)
     assert status.workers[0].worker_id != worn
     assert status.replaced == 0
+
+
+async def test_a_drained_worker_is_replaced_and_ends_when_it_is_empty(make_pool: MakePool) -> None:
+    pool = await make_pool()
+    await pool.until(is_full)
+    client, drained = await call(pool, "c1")
+    await pool.registry.drain([drained], Drain(seconds=60))
+    await pool.until(lambda s: s.draining == 1 and s.full)
+    assert await reserve(pool, "c2") != drained
+    assert client.pc.connectionState == "connected"
+    await client.close()
+    status = await pool.until(lambda s: len(s.workers) == 1)
+    assert status.workers[0].worker_id != drained
+    assert status.replaced == 0
+
+
+async def test_calls_of_a_drained_worker_end_at_the_deadline(make_pool: MakePool) -> None:
+    pool = await make_pool()
+    await pool.until(is_full)
+    client, drained = await call(pool, "c1")
+    await pool.registry.drain([drained], Drain(seconds=1))
+    await client.wait_for_state("closed")
+    record = await pool.registry.find("c1")
+    assert record is not None
+    assert record.reason is EndReason.DRAINED
+    await pool.until(lambda s: drained not in {w.worker_id for w in s.workers})
+
+
+async def test_nothing_is_started_on_a_drained_node(make_pool: MakePool) -> None:
+    pool = await make_pool()
+    status = await pool.until(is_full)
+    await pool.registry.drain([str(status.workers[0].node)], Drain(seconds=60))
+    await pool.until(lambda s: not s.workers)
+    await asyncio.sleep(2)
+    status = await pool.status()
+    assert (status.workers, status.starting) == ((), 0)
 
 
 async def test_code_that_cannot_be_loaded_is_told_and_tried_again(make_pool: MakePool) -> None:

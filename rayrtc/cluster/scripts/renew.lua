@@ -7,7 +7,8 @@
 --       7 ms that an ended connection's record lives
 --       8... connection id, session, stream of each connection
 --
--- Returns connection id, reason, ... of those that the worker must close.
+-- Returns ms until the worker has to be empty (-1: it is not asked to drain), 1 if its clients are
+-- to connect again at once, then connection id, reason, ... of those that it must close.
 
 local base, worker, address = ARGV[1], ARGV[2], ARGV[4]
 local ttl, keep, tomb = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
@@ -84,4 +85,15 @@ redis.call('PEXPIRE', KEYS[2], keep)
 redis.call('HSET', KEYS[3], 'lease', ARGV[3], 'address', address, 'live', live)
 redis.call('PEXPIRE', KEYS[3], keep)
 redis.call('PEXPIRE', KEYS[4], keep)
-return conflicts
+
+local left, reconnect = -1, 0
+local drain = base .. ':drain:'
+for _, asked in ipairs(redis.call('MGET', drain .. worker, drain .. cjson.decode(ARGV[3]).node)) do
+  if asked then
+    local deadline, now_too = string.match(asked, '^(%d+) (%d)$')
+    local remaining = math.max(0, deadline - now)
+    if left < 0 or remaining < left then left = remaining end
+    reconnect = math.max(reconnect, tonumber(now_too))
+  end
+end
+return {left, reconnect, unpack(conflicts)}

@@ -57,6 +57,8 @@ local function candidate(worker)
   if not stored[1] then return nil end
   local lease = cjson.decode(stored[1])
   if lease.state ~= 'ready' then return nil end
+  local drain = base .. ':drain:'
+  if redis.call('EXISTS', drain .. worker, drain .. lease.node) > 0 then return nil end
   local serves = false
   for _, name in ipairs(lease.streams) do serves = serves or name == stream end
   if not serves then return nil end

@@ -1,9 +1,11 @@
-"""How busy a worker is: its CPU against what it may use, and how late its event loop runs."""
+"""How busy a worker is: CPU and memory against what it may use, and how late its loop runs."""
 
 import asyncio
+import math
 import os
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -12,6 +14,24 @@ LAG_FULL = 0.020
 """Seconds of event-loop lag that count as full: one audio frame."""
 SAMPLE_INTERVAL = 0.1
 """Seconds between two looks at the event loop."""
+MEASURE_MIN = 0.4
+"""Least seconds that a load is measured over: what came before a worker's first call, or a short
+peak between two renewals, says nothing."""
+AVERAGED = 5.0
+"""Seconds that `busy` looks back: the time constant of a moving average."""
+HYSTERESIS = 0.1
+"""How far the average must have fallen below the threshold for a busy worker to take calls."""
+
+
+class Load(NamedTuple):
+    """What a worker says of itself in its lease."""
+
+    load: float
+    """0 idle to 1 full: the largest of its CPU, its memory, and its lag over 20 ms."""
+    lag: float
+    """Mean lag of the event loop, seconds."""
+    busy: bool
+    """Whether it should take no more calls."""
 
 
 class CgroupCPU:
@@ -54,14 +74,22 @@ class CgroupCPU:
 
 
 class LoadMeter:
-    """Load of this process as `Lease.load` has it: 0 idle to 1 full.
+    """Load of this process as its lease has it.
 
     Args:
         cpus: CPUs this process may fill; one GIL fills one.
+        memory_max: bytes that it may use.
+        busy_above: average load above which it is busy; 1 is never.
         cgroup: the control group to look at.
     """
 
-    def __init__(self, cpus: float = 1.0, cgroup: CgroupCPU | None = None) -> None:
+    def __init__(
+        self,
+        cpus: float = 1.0,
+        memory_max: float = math.inf,
+        busy_above: float = 1.0,
+        cgroup: CgroupCPU | None = None,
+    ) -> None:
         self._cgroup = cgroup or CgroupCPU()
         self._quota = self._cgroup.quota()
         available = self._quota or float(os.cpu_count() or 1)
@@ -69,6 +97,10 @@ class LoadMeter:
         self._process = psutil.Process()
         self._last = self._usage()
         self._lags: list[float] = []
+        self._memory_max = memory_max
+        self._busy_above = busy_above
+        self._measured = Load(0.0, 0.0, False)
+        self._average = 0.0
 
     async def run(self) -> None:
         """Measure the event loop's lag, for ever."""
@@ -83,24 +115,24 @@ class LoadMeter:
         if len(self._lags) < 600:  # a minute; `load` is asked for every second
             self._lags.append(max(0.0, lag))
 
-    def lag(self) -> float:
-        """Mean lag of the event loop in seconds since the last `load`."""
-        return sum(self._lags) / len(self._lags) if self._lags else 0.0
-
-    def load_and_lag(self) -> tuple[float, float]:
-        """The load, and the mean lag in seconds, since the last call."""
+    def measure(self) -> Load:
+        """The load since the last call; right after that, the same again."""
         now = self._usage()
         wall = now[0] - self._last[0]
-        share = 0.0
-        if wall > 0:
-            share = (now[1] - self._last[1]) / wall / self._cpus
-            if self._quota and now[2] is not None and self._last[2] is not None:
-                # others in the group can use up the quota: then this process is throttled too
-                share = max(share, (now[2] - self._last[2]) / wall / self._quota)
+        if wall < MEASURE_MIN:
+            return self._measured
+        share = (now[1] - self._last[1]) / wall / self._cpus
+        if self._quota and now[2] is not None and self._last[2] is not None:
+            # others in the group can use up the quota: then this process is throttled too
+            share = max(share, (now[2] - self._last[2]) / wall / self._quota)
+        lag = sum(self._lags) / len(self._lags) if self._lags else 0.0
+        load = min(1.0, max(0.0, share, lag / LAG_FULL, self.memory() / self._memory_max))
         self._last = now
-        lag = self.lag()
         self._lags.clear()
-        return round(min(1.0, max(0.0, share, lag / LAG_FULL)), 3), lag
+        self._average += (load - self._average) * -math.expm1(-wall / AVERAGED)
+        threshold = self._busy_above - (HYSTERESIS if self._measured.busy else 0.0)
+        self._measured = Load(round(load, 3), round(lag, 4), self._average > threshold)
+        return self._measured
 
     def memory(self) -> int:
         """Resident bytes of this process."""

@@ -13,7 +13,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rayrtc.cluster.models import Drain, EndReason, Lease, WorkerState
 from rayrtc.settings import Settings
-from workers.pool import PoolWorker, WorkerInfo, WorkerPhase
+from workers.pool import LATE, PoolWorker, WorkerInfo, WorkerPhase
 from workers.worker import MediaWorker, StartError, WorkerReport
 
 logger = logging.getLogger(__name__)
@@ -48,6 +48,8 @@ class Member:
         """When it last answered a ping."""
         self.busy = self.created
         """When it last was seen with a call, or became ready."""
+        self.late_since = math.inf
+        """Since when its event loop has been late."""
         self.empty_by = math.inf
         """When a draining worker has to be empty; one that is not soon after is stopped."""
         self.report: WorkerReport | None = None
@@ -76,6 +78,8 @@ class Member:
             memory=self.report.lease.memory if self.report else 0,
             left_behind=self.report.left_behind if self.report else 0,
             idle_for=max(0.0, now - self.busy),
+            late_for=max(0.0, now - self.late_since),
+            busy=self.report is not None and self.report.lease.state is WorkerState.BUSY,
         )
 
     def info(self) -> WorkerInfo:
@@ -182,6 +186,8 @@ class Member:
         self.answered = time.monotonic()
         if self.calls:
             self.busy = self.answered
+        late = self.report.lease.lag > LATE
+        self.late_since = min(self.late_since, self.answered) if late else math.inf
         return True
 
     async def drain(self, drain: Drain, timeout: float) -> None:

@@ -15,6 +15,12 @@ LEFT_MAX = 16
 """Calls of handlers that did not return after their connection's end, with which a worker goes."""
 
 
+LATE = 0.1
+"""Mean lag in seconds of an event loop that is late: five audio packets."""
+LATE_MAX = 20.0
+"""Seconds that a worker may be late before it is replaced."""
+
+
 class WorkerPhase(StrEnum):
     """Where a worker is in its life; the same word in logs, status and metrics."""
 
@@ -50,7 +56,8 @@ class PoolWorker:
     """What the plan needs to know of one worker.
 
     `left_behind` counts calls of handlers that outlived their connections, `idle_for` is seconds
-    without a call.
+    without a call, `late_for` seconds since when its event loop has been late. A `busy` one takes
+    no calls, though it may have slots.
     """
 
     worker_id: str
@@ -62,6 +69,8 @@ class PoolWorker:
     memory: int = 0
     left_behind: int = 0
     idle_for: float = 0.0
+    late_for: float = 0.0
+    busy: bool = False
 
 
 @dataclass(frozen=True)
@@ -139,6 +148,8 @@ def recycle_reason(worker: PoolWorker, limits: PoolLimits) -> str | None:
         return f"{worker.left_behind} calls of its handlers do not return"
     if worker.memory > limits.memory_max and worker.sessions:
         return f"uses {worker.memory >> 20} MiB"
+    if worker.late_for > LATE_MAX:
+        return f"its event loop has been late for {worker.late_for:.0f} s"
     return None
 
 
@@ -170,7 +181,7 @@ def plan(
                 drain[worker.worker_id] = reason
                 break
     staying = [w for w in current if w.worker_id not in drain]
-    wanted = wanted_workers(sum(w.calls for w in staying), len(nodes), limits)
+    wanted = wanted_workers(_taken(staying, limits), len(nodes), limits)
     ready = sum(w.phase is WorkerPhase.READY for w in staying)
     # of several former generations as many stay as their calls need: each takes a CPU
     needed = wanted_workers(sum(w.calls for w in former), len(nodes), limits)
@@ -190,6 +201,11 @@ def plan(
         start.append(node)
         occupied.append(node)
     return Plan(wanted, tuple(start), drain)
+
+
+def _taken(workers: Sequence[PoolWorker], limits: PoolLimits) -> int:
+    """Slots that no new call can have."""
+    return sum(max(w.calls, limits.slots) if w.busy else w.calls for w in workers)
 
 
 def _superfluous(staying: Sequence[PoolWorker], count: int, quiet: float) -> list[PoolWorker]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rayrtc.cluster.models import Drain
-from rayrtc.cluster.redis import UNREACHABLE, RedisPools
+from rayrtc.cluster.redis import UNREACHABLE, Backoff, RedisPools
 from rayrtc.cluster.registry import Registry
 from rayrtc.settings import Settings
 from workers.memory import MemoryGuard
@@ -51,7 +51,8 @@ def run(
 ) -> None:
     """Serve workers on this machine until `stop` is set. Call it from the main thread.
 
-    Then no new calls come here, and those that run have `drain_timeout` to end.
+    Then no new calls come here, and those that run have `drain_timeout` to end. A node that Ray
+    gave up, because the network was away for example, joins again by itself.
 
     Args:
         spec: MODULE:ATTR of the application; its module is found from the working directory.
@@ -62,7 +63,7 @@ def run(
         on_reloaded: told when the new workers are ready.
 
     Raises:
-        ServiceError: the workers cannot be started, or the node was lost.
+        ServiceError: the workers cannot be started.
         ValueError: a setting is missing.
     """
     settings.secret()
@@ -71,22 +72,25 @@ def run(
         settings = settings.model_copy(update={"worker_bind": "127.0.0.1"})
     if settings.log_format == "auto" and sys.stderr.isatty():
         settings = settings.model_copy(update={"log_format": "text"})
-    listener = _listen(settings)
-    node = RayNode(settings)
-    try:
-        node.start(on_progress)
-        service = _Service(spec, settings, node, listener, stop, at_once)
-        service.on_progress, service.on_ready = on_progress, on_ready
-        service.reload, service.on_reloaded = reload, on_reloaded
-        asyncio.run(service.run())
-    except RayNodeError as error:
-        raise ServiceError(str(error)) from error
-    except SystemExit:
-        # SIGTERM while Ray starts
-        logger.info("stopped while starting")
-    finally:
-        node.stop()
-        listener.close()
+    with _listen(settings) as listener:
+        backoff = Backoff()
+        served = False
+        while True:
+            service = _Service(spec, settings, listener.dup(), stop, at_once)
+            service.on_progress, service.on_ready = on_progress, on_ready
+            service.reload, service.on_reloaded = reload, on_reloaded
+            try:
+                service.serve()
+                return
+            except ServiceError as error:
+                served = served or service.was_ready
+                if settings.ray_address is None or not served or stop.is_set():
+                    raise
+                if service.was_ready:
+                    backoff.reset()
+                logger.error("joining Ray again: %s", error)
+            if stop.wait(backoff.next()):
+                return
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -106,7 +110,7 @@ def _listen(settings: Settings) -> socket.socket:
 
 
 class _Service:
-    """The running part of `run`, on one event loop."""
+    """One membership of this machine in the cluster."""
 
     on_progress: Callable[[str], None]
     on_ready: Callable[[PoolStatus], None]
@@ -117,18 +121,37 @@ class _Service:
         self,
         spec: str,
         settings: Settings,
-        node: RayNode,
         listener: socket.socket,
         stop: threading.Event,
         at_once: threading.Event,
     ) -> None:
         self._spec = spec
         self._settings = settings
-        self._node = node
+        self._node = RayNode(settings)
         self._listener = listener
         self._stop = stop
         self._at_once = at_once
         self._supervisor: Any = None
+        self.was_ready = False
+        """Whether its workers could be used."""
+
+    def serve(self) -> None:
+        """Join Ray, serve, and leave.
+
+        Raises:
+            ServiceError: the workers cannot be started, or the node was lost.
+        """
+        try:
+            self._node.start(self.on_progress)
+            asyncio.run(self.run())
+        except RayNodeError as error:
+            raise ServiceError(str(error)) from error
+        except SystemExit:
+            # SIGTERM while Ray starts
+            logger.info("stopped while starting")
+        finally:
+            self._node.stop()
+            self._listener.close()
 
     async def run(self) -> None:
         """From finding the supervisor to the end of this node's workers."""
@@ -144,6 +167,7 @@ class _Service:
             await metrics.start(self._listener)
             status = await self._until_ready()
             if status is not None:
+                self.was_ready = True
                 self.on_ready(status)
                 await self._until_stopped()
                 await self._drain()

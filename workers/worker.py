@@ -205,7 +205,9 @@ class MediaWorker:
             stream.bind(self._cluster, loop)
         context = ray.get_runtime_context()
         host = str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
-        self._meter = LoadMeter(settings.worker_cpus)
+        self._meter = LoadMeter(
+            settings.worker_cpus, settings.worker_memory_max << 20, settings.load_max
+        )
         self._lease = Lease(
             worker_id=self._worker_id,
             node=context.get_node_id(),
@@ -263,17 +265,23 @@ class MediaWorker:
         os._exit(1)
 
     def _renewed_lease(self) -> Lease:
-        load_, lag = self._meter.load_and_lag()
-        LOAD.set(load_)
-        LAG.set(lag)
-        self._lease = self._describe(load_)
+        self._lease = self._describe()
+        LOAD.set(self._lease.load)
+        LAG.set(self._lease.lag)
         return self._lease
 
-    def _describe(self, load_: float | None = None) -> Lease:
+    def _describe(self) -> Lease:
+        measured = self._meter.measure()
+        state = self._state
+        if state is WorkerState.READY and measured.busy:
+            state = WorkerState.BUSY
+        if state is not self._lease.state:
+            logger.info("%s -> %s with a load of %.2f", self._lease.state, state, measured.load)
         return self._lease.model_copy(
             update={
-                "state": self._state,
-                "load": self._lease.load if load_ is None else load_,
+                "state": state,
+                "load": measured.load,
+                "lag": measured.lag,
                 "memory": self._meter.memory(),
             }
         )

@@ -71,7 +71,9 @@ class Lease(Model):
     streams: tuple[str, ...]
     state: WorkerState = WorkerState.READY
     load: float = 0.0
-    """0 idle to 1 full: the larger of CPU share and event-loop lag over 20 ms."""
+    """0 idle to 1 full: the largest of CPU share, memory share and event-loop lag over 20 ms."""
+    lag: float = 0.0
+    """Mean lag of the event loop, seconds."""
     memory: int = 0
     """Resident bytes."""
     pid: int = 0

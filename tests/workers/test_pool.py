@@ -139,3 +139,16 @@ def test_backoff_grows_to_its_limit() -> None:
     waits = [backoff(failures) for failures in range(12)]
     assert waits[:4] == [0, 1, 2, 4]
     assert waits[-1] == 30
+
+
+def test_a_worker_whose_event_loop_stays_late_is_replaced() -> None:
+    assert plan([worker("1", late_for=5)], ["a"], LIMITS, "1").drain == {}
+    late = plan([worker("1", late_for=30)], ["a"], LIMITS, "1")
+    assert "late" in late.drain["1"]
+    assert late.start == ("a",)
+
+
+def test_slots_of_a_busy_worker_are_no_room() -> None:
+    """Else a cluster of busy workers refuses calls and does not grow."""
+    assert plan([worker("1", calls=1)], ["a"], LIMITS, "1").wanted == 1
+    assert plan([worker("1", calls=1, busy=True)], ["a"], LIMITS, "1").wanted == 2

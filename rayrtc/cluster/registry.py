@@ -285,7 +285,10 @@ class Registry:
         return remaining / 1000
 
     async def withdraw(self, worker_id: str, reason: EndReason) -> list[ConnectionRecord]:
-        """Remove a worker that is known to be gone. Returns its connections, ended so."""
+        """Remove a worker that is known to be gone, and take it as draining should it come back.
+
+        Returns its connections, ended so.
+        """
         return await self._remove(reason, worker_id)
 
     async def reap(self) -> list[ConnectionRecord]:
@@ -300,6 +303,7 @@ class Registry:
                 reason,
                 _ms(self._settings.record_ttl),
                 REAP_BATCH,
+                _ms(DRAIN_TTL),
                 *worker,
             ],
         )

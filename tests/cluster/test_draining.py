@@ -2,7 +2,7 @@
 
 import pytest
 
-from rayrtc.cluster.models import Drain
+from rayrtc.cluster.models import Drain, EndReason
 from rayrtc.cluster.registry import Registry
 from rayrtc.errors import NoWorkerAvailable
 from tests.cluster.conftest import live, make_lease
@@ -50,3 +50,15 @@ async def test_which_nodes_drain(settled: Registry) -> None:
     assert await settled.draining([]) == set()
     drain = (await settled.renew(make_lease("w-going", node="n-going"), [])).drain
     assert drain == Drain(seconds=0)
+
+
+async def test_a_worker_that_was_given_up_gets_no_calls_when_it_comes_back(
+    settled: Registry,
+) -> None:
+    """Its node was out of reach, and ends it as soon as it learns that it was given up."""
+    await settled.renew(make_lease("w-away"), [])
+    await settled.withdraw("w-away", EndReason.WORKER_LOST)
+    renewal = await settled.renew(make_lease("w-away"), [])
+    assert renewal.drain == Drain(seconds=0, reconnect=True)
+    with pytest.raises(NoWorkerAvailable):
+        await settled.reserve("echo", 9, "c1")

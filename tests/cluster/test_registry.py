@@ -368,7 +368,7 @@ async def test_every_key_expires_and_has_one_hash_tag(
     await settled.reserve("echo", 3, "c2")
     await settled.renew(make_lease(state=WorkerState.DRAINING), live(one))
     keys = await pools.commands.keys("*")
-    assert len(keys) == 7
+    assert len(keys) == 8
     for key in keys:
         assert key.startswith(f"{settings.cluster}:{{registry}}:")
         assert await pools.commands.pttl(key) > 0, key

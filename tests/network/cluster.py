@@ -92,7 +92,9 @@ class Cluster:
     def start_ray_head(self) -> None:
         """Ray's head, which takes no work."""
         head = self.network["head"]
-        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
+        # `ray start` looks for a running Ray among the processes, and would find the nodes'
+        command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        command += [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
         command += [f"--node-ip-address={head.address}", f"--port={RAY_PORT}", "--num-cpus=0"]
         command += ["--include-dashboard=false", "--include-log-monitor=false"]
         command += ["--object-store-memory=80000000", f"--temp-dir={self.directory}/r"]

@@ -150,7 +150,7 @@ async def block_loop(lab: Lab) -> None:
     await asyncio.to_thread(httpx.post, url + "/block/input_hook", json=body)
     await lab.told(lost, begin, 15)
     await lab.freed({victim}, begin, 15)
-    await lab.full(begin, 25)
+    await lab.full(begin, 15)
 
     async def logged() -> bool:
         return "time.sleep(seconds)" in lab.cluster.log(node)
@@ -192,7 +192,15 @@ async def cut_link(lab: Lab) -> None:
     lab.untouched(kept, begin, "the other node")
     again = time.monotonic()
     host.plug_in()
-    await lab.full(again, 30)
+
+    async def works() -> bool:
+        return any(
+            w.host == host.address and w.state == "ready" and w.worker_id not in workers
+            for w in await lab.cluster.workers()
+        )
+
+    lab.took("the node works again, by itself,", 30, again, await lab.when(works, 60))
+    await lab.cluster.whole()
 
 
 async def kill_replica(lab: Lab) -> None:

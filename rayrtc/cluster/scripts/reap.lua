@@ -4,7 +4,8 @@
 -- KEYS  1 leases
 -- ARGV  1 what all registry keys begin with  2 reason
 --       3 ms that an ended connection's record lives
---       4 most workers to remove in one run  5 the worker to remove, or none: those whose lease ended
+--       4 most workers to remove in one run  5 ms that a worker which is gone may not come back
+--       6 the worker that is gone, or none: those whose lease ended
 --
 -- Returns a list of records, each as HGETALL gives it after 'id', ID.
 
@@ -14,8 +15,11 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local workers
-if ARGV[5] then
-  workers = {ARGV[5]}
+if ARGV[6] then
+  workers = {ARGV[6]}
+  -- Its node may only have been out of reach. Then it runs until the node learns that it was given
+  -- up, and must not get calls meanwhile.
+  redis.call('SET', base .. ':drain:' .. ARGV[6], string.format('%.0f 1', now), 'PX', ARGV[5])
 else
   workers = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now),
     'LIMIT', 0, tonumber(ARGV[4]))

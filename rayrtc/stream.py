@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
@@ -84,6 +84,9 @@ class Stream:
         ui_args: title, subtitle and icon of the page.
         verbose: log where the routes are when the application starts.
         name: unique among the streams of an application; else made from the mount path.
+        resources: what a worker of this stream takes of a Ray node, by Ray's names: CPU, GPU (both
+            may be fractions) and custom resources, such as `{"GPU": 0.5}`. Streams with the same
+            share workers. Unset: `RAYRTC_WORKER_CPUS` and `_GPUS`.
         inputs: pydantic model of what `POST /input_hook` accepts; its fields in their order are the
             arguments of the handler.
         additional_inputs, additional_outputs, additional_outputs_handler: of FastRTC's Gradio page.
@@ -114,6 +117,7 @@ class Stream:
         verbose: bool = True,
         name: str | None = None,
         inputs: type[BaseModel] | None = None,
+        resources: Mapping[str, float] | None = None,
     ) -> None:
         check_handler(handler, modality, mode)
         limit = 1 if concurrency_limit in ("default", None) else concurrency_limit
@@ -121,6 +125,8 @@ class Stream:
             raise ValueError(f"concurrency_limit must be 1 or more, got {concurrency_limit!r}")
         if time_limit is not None and time_limit <= 0:
             raise ValueError(f"time_limit must be positive, got {time_limit}")
+        if any(amount <= 0 for amount in (resources or {}).values()):
+            raise ValueError(f"resources must be positive, got {resources}")
         self.handler = handler
         self.mode: Mode = mode
         self.modality: Modality = modality
@@ -134,6 +140,7 @@ class Stream:
         self.ui_args: UIArgs = ui_args or {}
         self.verbose = verbose
         self.inputs = inputs
+        self.resources = dict(resources or {})
         self.name = name or ""
         gradio = {
             "additional_inputs": additional_inputs,

@@ -13,6 +13,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rayrtc.cluster.models import Drain, EndReason, Lease, WorkerState
 from rayrtc.settings import Settings
+from workers.needs import Needs, actor_options, told
 from workers.pool import LATE, PoolWorker, WorkerInfo, WorkerPhase
 from workers.worker import MediaWorker, StartError, WorkerReport
 
@@ -38,8 +39,11 @@ class Application:
 class Member:
     """A worker of the pool."""
 
-    def __init__(self, worker_id: str, code_version: str, node: str | None = None) -> None:
+    def __init__(
+        self, worker_id: str, code_version: str, needs: Needs, node: str | None = None
+    ) -> None:
         self.worker_id = worker_id
+        self.needs = needs
         self.code_version = code_version
         self.node = node
         self.phase = WorkerPhase.STARTING
@@ -54,6 +58,7 @@ class Member:
         """When a draining worker has to be empty; one that is not soon after is stopped."""
         self.report: WorkerReport | None = None
         self.pinging: asyncio.Task[None] | None = None
+        self._placed = False
         self._actor: Any = None
 
     @property
@@ -78,6 +83,7 @@ class Member:
             memory=self.report.lease.memory if self.report else 0,
             left_behind=self.report.left_behind if self.report else 0,
             idle_for=max(0.0, now - self.busy),
+            unplaced_for=0.0 if self._placed else now - self.created,
             late_for=max(0.0, now - self.late_since),
             busy=self.report is not None and self.report.lease.state is WorkerState.BUSY,
         )
@@ -88,6 +94,7 @@ class Member:
             worker_id=self.worker_id,
             phase=self.phase,
             code_version=self.code_version,
+            needs=told(self.needs),
             node=self.node,
             calls=self.calls,
             sessions=self.report.sessions if self.report else 0,
@@ -119,15 +126,15 @@ class Member:
                 lifetime="detached",
                 max_restarts=0,
                 max_concurrency=CONCURRENCY,
-                num_cpus=settings.worker_cpus,
-                num_gpus=settings.worker_gpus,
                 scheduling_strategy=placement,
+                **actor_options(self.needs),
             ).remote(
                 application.spec,
                 application.environment,
                 application.sys_path,
                 self.worker_id,
                 self.code_version,
+                self.needs,
             )
 
         self._actor = await in_thread(create)
@@ -146,16 +153,17 @@ class Member:
         Raises:
             StartError: it cannot, or not within `timeout` seconds.
         """
-        placed = False
         try:
             async with asyncio.timeout(timeout):
                 await self._actor.placed.remote()
-                placed = True
+                self._placed = True
                 lease: Lease = await self._actor.start.remote()
         except TimeoutError:
-            if placed:
+            if self._placed:
                 raise StartError(f"the worker was not ready after {timeout:g} s") from None
-            raise StartError(f"Ray had no room for a worker within {timeout:g} s") from None
+            raise StartError(
+                f"Ray had no room for a worker ({told(self.needs)}) within {timeout:g} s"
+            ) from None
         except RayTaskError as error:
             cause = getattr(error, "cause", error)
             raise StartError(str(cause)) from None
@@ -183,6 +191,7 @@ class Member:
                 self.report = await self._actor.ping.remote()
         except (TimeoutError, RayError):
             return False
+        self.needs = self.report.needs
         self.answered = time.monotonic()
         if self.calls:
             self.busy = self.answered

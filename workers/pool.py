@@ -17,6 +17,8 @@ LEFT_MAX = 16
 
 LATE = 0.1
 """Mean lag in seconds of an event loop that is late: five audio packets."""
+ROOM_WAIT = 3.0
+"""Seconds without room for a worker of new code after which one of the former code is drained."""
 LATE_MAX = 20.0
 """Seconds that a worker may be late before it is replaced."""
 
@@ -55,9 +57,9 @@ class PoolLimits:
 class PoolWorker:
     """What the plan needs to know of one worker.
 
-    `left_behind` counts calls of handlers that outlived their connections, `idle_for` is seconds
-    without a call, `late_for` seconds since when its event loop has been late. A `busy` one takes
-    no calls, though it may have slots.
+    `left_behind` counts calls of handlers that outlived their connections. In seconds: `idle_for`
+    without a call, `late_for` with a late event loop, `unplaced_for` without room in Ray. A `busy`
+    one takes no calls, though it may have slots.
     """
 
     worker_id: str
@@ -70,6 +72,7 @@ class PoolWorker:
     left_behind: int = 0
     idle_for: float = 0.0
     late_for: float = 0.0
+    unplaced_for: float = 0.0
     busy: bool = False
 
 
@@ -88,6 +91,7 @@ class WorkerInfo(Model):
     worker_id: str
     phase: WorkerPhase
     code_version: str
+    needs: str = ""
     node: str | None = None
     calls: int = 0
     sessions: int = 0
@@ -159,6 +163,7 @@ def plan(
     limits: PoolLimits,
     code_version: str,
     oversized_for: float = 0.0,
+    needed: bool = True,
 ) -> Plan:
     """Compare the pool with what it should be.
 
@@ -170,8 +175,11 @@ def plan(
     Args:
         nodes: live nodes with room for a worker at all.
         oversized_for: seconds since when the pool has had more workers than wanted.
+        needed: whether there is a stream that these workers serve.
     """
     serving = [w for w in workers if w.phase in (WorkerPhase.STARTING, WorkerPhase.READY)]
+    if not needed:
+        return Plan(0, (), {w.worker_id: "serves no stream" for w in serving})
     current = [w for w in serving if w.code_version == code_version]
     former = [w for w in serving if w.code_version != code_version]
     drain: dict[str, str] = {}
@@ -184,8 +192,10 @@ def plan(
     wanted = wanted_workers(_taken(staying, limits), len(nodes), limits)
     ready = sum(w.phase is WorkerPhase.READY for w in staying)
     # of several former generations as many stay as their calls need: each takes a CPU
-    needed = wanted_workers(sum(w.calls for w in former), len(nodes), limits)
-    spare = len(former) if ready >= wanted else max(0, len(former) - needed)
+    kept = wanted_workers(sum(w.calls for w in former), len(nodes), limits)
+    spare = len(former) if ready >= wanted else max(0, len(former) - kept)
+    if any(w.unplaced_for > ROOM_WAIT for w in current) and not _leaving(workers, code_version):
+        spare = max(spare, 1)  # there is no room beside them: one after the other makes some
     for worker in sorted(former, key=lambda w: w.calls)[:spare]:
         drain[worker.worker_id] = f"runs code {worker.code_version!r}"
     if oversized_for >= limits.quiet:
@@ -201,6 +211,12 @@ def plan(
         start.append(node)
         occupied.append(node)
     return Plan(wanted, tuple(start), drain)
+
+
+def _leaving(workers: Sequence[PoolWorker], code_version: str) -> bool:
+    """Whether a worker of former code is on its way out."""
+    gone = (WorkerPhase.DRAINING, WorkerPhase.STOPPING)
+    return any(w.phase in gone and w.code_version != code_version for w in workers)
 
 
 def _taken(workers: Sequence[PoolWorker], limits: PoolLimits) -> int:

@@ -10,7 +10,7 @@ import os
 import secrets
 import time
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 from ray.exceptions import RayError
@@ -22,16 +22,10 @@ from rayrtc.cluster.registry import Registry
 from rayrtc.logs import configure
 from rayrtc.settings import Settings
 from workers.member import NAME_PREFIX, Application, Member, brief, in_thread
-from workers.pool import (
-    Plan,
-    PoolLimits,
-    PoolStatus,
-    WorkerPhase,
-    backoff,
-    plan,
-    wanted_workers,
-)
-from workers.worker import StartError
+from workers.needs import default_needs, fits, told
+from workers.pool import Plan, PoolLimits, PoolStatus, WorkerPhase, plan
+from workers.pool_group import Group
+from workers.worker import StartError, WorkerReport
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +45,13 @@ STOP_GRACE = 5.0
 """Seconds beyond `stop_timeout` that a stopping worker may take."""
 LOST_MAX = 1024
 """Dead workers that wait for Redis to be withdrawn; of more, their leases run out by themselves."""
+
+
+class RayNodeInfo(NamedTuple):
+    """A live node that can hold workers."""
+
+    node_id: str
+    resources: dict[str, float]
 
 
 class Supervisor:
@@ -79,18 +80,15 @@ class Supervisor:
             memory_max=settings.worker_memory_max << 20,
         )
         self._members: dict[str, Member] = {}
-        self._nodes: list[str] = []
+        default = default_needs(settings)
+        self._groups = {default: Group(default)}
+        self._nodes: list[RayNodeInfo] = []
         self._nodes_seen = -math.inf
         self._adopted = -math.inf
         self._leaving: set[str] = set()
         self._cordoned: set[str] = set()
-        self._wanted = wanted_workers(0, 0, self._limits)
-        self._oversized_since: float | None = None
         self._replaced = 0
         self._youngest = 0
-        self._failures = 0
-        self._error = ""
-        self._next_start = 0.0
         self._lost: dict[str, EndReason] = {}
         self._lost_records: list[ConnectionRecord] = []
         self._leases: set[str] | None = None
@@ -119,7 +117,7 @@ class Supervisor:
         return PoolStatus(
             spec=self._application.spec,
             code_version=self._code_version,
-            wanted=self._wanted,
+            wanted=sum(group.wanted for group in self._groups.values()),
             ready=len(current),
             starting=phases.count(WorkerPhase.STARTING),
             draining=phases.count(WorkerPhase.DRAINING),
@@ -127,8 +125,8 @@ class Supervisor:
             slots=len(current) * self._settings.slots,
             calls=sum(member.calls for member in self._members.values()),
             workers=tuple(member.info() for member in self._members.values()),
-            error=self._error,
-            failures=self._failures,
+            error=next((g.error for g in self._groups.values() if g.error), ""),
+            failures=max(group.failures for group in self._groups.values()),
         )
 
     async def reload(self, code_version: str) -> None:
@@ -138,7 +136,8 @@ class Supervisor:
         """
         logger.info("reloading: code %s -> %s", self._code_version, code_version)
         self._code_version = code_version
-        self._failures, self._error, self._next_start = 0, "", 0.0
+        for group in self._groups.values():
+            group.succeeded()
         for member in list(self._members.values()):
             if member.phase is WorkerPhase.STARTING:
                 self._own(self._stop(member, "overtaken by a reload"))
@@ -193,7 +192,7 @@ class Supervisor:
                 or worker_id in self._members
             ):
                 continue
-            member = Member(worker_id, self._code_version)
+            member = Member(worker_id, self._code_version, default_needs(self._settings))
             try:
                 await member.find(self._settings.cluster)
             except (ValueError, RayError):
@@ -209,38 +208,49 @@ class Supervisor:
         now = time.monotonic()
         if now - self._nodes_seen >= NODES_INTERVAL:
             await self._look_at_nodes()
-        current = self._plan(now)
-        self._wanted = current.wanted
-        for worker_id, reason in current.drain.items():
-            self._own(self._drain(self._members[worker_id], reason))
-        if now >= self._next_start and (self._nodes or not self._cordoned):
-            for node in current.start:
-                self._start(node)
+        for group in list(self._groups.values()):
+            current = self._plan(group, now)
+            for worker_id, reason in current.drain.items():
+                self._own(self._drain(self._members[worker_id], reason))
+            if now >= group.next_start and (self._nodes or not self._cordoned):
+                for node in current.start:
+                    self._start(group, node)
 
-    def _plan(self, now: float) -> Plan:
-        views = [m.view(now) for m in self._members.values() if m.node not in self._leaving]
-        oversized = 0.0 if self._oversized_since is None else now - self._oversized_since
-        current = plan(views, self._nodes, self._limits, self._code_version, oversized)
+    def _plan(self, group: Group, now: float) -> Plan:
+        views = [
+            member.view(now)
+            for member in self._members.values()
+            if member.needs == group.needs and member.node not in self._leaving
+        ]
+        nodes = [node.node_id for node in self._nodes if fits(group.needs, node.resources)]
+        current = plan(
+            views, nodes, self._limits, self._code_version, group.oversized_for(now), group.serves
+        )
         serving = sum(v.phase in (WorkerPhase.STARTING, WorkerPhase.READY) for v in views)
-        if serving <= current.wanted:
-            self._oversized_since = None
-        elif self._oversized_since is None:
-            self._oversized_since = now
+        group.planned(current.wanted, serving, now)
         return current
 
     async def _look_at_nodes(self) -> None:
         self._nodes = [
-            node["NodeID"]
+            RayNodeInfo(node["NodeID"], node["Resources"])
             for node in await in_thread(ray.nodes)
             if node["Alive"]
-            and node["Resources"].get("CPU", 0) >= self._settings.worker_cpus
-            and node["Resources"].get("GPU", 0) >= self._settings.worker_gpus
+            and any(fits(needs, node["Resources"]) for needs in self._groups)
             and node["NodeID"] not in self._leaving | self._cordoned
         ]
         self._nodes_seen = time.monotonic()
 
-    def _start(self, node: str | None) -> None:
-        member = Member(secrets.token_hex(4), self._code_version, node)
+    def _learn_groups(self, report: WorkerReport) -> None:
+        """The application says what its streams need; its first worker tells."""
+        for needs in report.pools:
+            if needs not in self._groups:
+                logger.info("streams need workers with %s", told(needs))
+                self._groups[needs] = Group(needs)
+        for needs, group in self._groups.items():
+            group.serves = needs in report.pools
+
+    def _start(self, group: Group, node: str | None) -> None:
+        member = Member(secrets.token_hex(4), self._code_version, group.needs, node)
         self._members[member.worker_id] = member
         self._own(self._tend(member, adopted=False))
 
@@ -259,11 +269,13 @@ class Supervisor:
         if member.phase is WorkerPhase.STARTING:
             member.move(WorkerPhase.READY, "adopted" if adopted else f"in {took:.2f} s")
             if member.code_version == self._code_version:
-                self._failures, self._error = 0, ""
+                self._group_of(member).succeeded()
         if adopted and lease.started > self._youngest:
             self._youngest = lease.started
             self._code_version = lease.code_version  # there may have been a reload since
         await member.ping(PING_INTERVAL)
+        if member.report is not None and member.code_version == self._code_version:
+            self._learn_groups(member.report)
         died = await member.watch()
         await self._ended(member, died)
 
@@ -272,15 +284,13 @@ class Supervisor:
         if adopted:
             logger.warning("worker %s cannot be taken over: %s", member.worker_id, error)
         elif member.phase is WorkerPhase.STARTING and not self._stopping:
-            self._failures += 1
-            self._error = str(error) or brief(error)
-            wait = backoff(self._failures)
-            self._next_start = time.monotonic() + wait
+            told = str(error) or brief(error)
+            wait = self._group_of(member).failed(told, time.monotonic())
             logger.error(
                 "worker %s could not start, trying again in %.1f s: %s",
                 member.worker_id,
                 wait,
-                self._error,
+                told,
             )
         await member.kill()
 
@@ -366,11 +376,11 @@ class Supervisor:
 
     async def _look_for_drains(self) -> None:
         """Start nothing on nodes that were asked to drain. Their workers know it themselves."""
-        asked = await self._registry.draining(self._nodes)
+        asked = await self._registry.draining([node.node_id for node in self._nodes])
         for node in asked:
             logger.info("node %s drains", node)
         self._cordoned |= asked
-        self._nodes = [node for node in self._nodes if node not in asked]
+        self._nodes = [node for node in self._nodes if node.node_id not in asked]
 
     async def _withdraw_lost(self) -> None:
         """Free the slots of dead workers and tell their connections' readers."""
@@ -391,6 +401,9 @@ class Supervisor:
         except UNREACHABLE:
             self._lost_records = records[-LOST_MAX:]
             raise
+
+    def _group_of(self, member: Member) -> Group:
+        return self._groups.setdefault(member.needs, Group(member.needs))
 
     def _own(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         task = asyncio.get_running_loop().create_task(work)

@@ -30,6 +30,7 @@ from workers.handler_thread import left_behind
 from workers.lease import LeaseRenewal
 from workers.load import LoadMeter
 from workers.memory import STACKS_SIGNAL
+from workers.needs import Needs, by_needs
 from workers.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
@@ -68,6 +69,10 @@ class WorkerReport(Model):
     """Connections accepted since it started."""
     left_behind: int = 0
     """Calls of handlers that outlived their connections."""
+    needs: Needs = ()
+    """What it was given; it serves the streams that need this."""
+    pools: tuple[Needs, ...] = ()
+    """What the streams of the application need."""
     stopped: bool = False
 
 
@@ -80,6 +85,7 @@ class MediaWorker:
         sys_path: where the application's modules are found, before all else.
         worker_id: unique in the cluster.
         code_version: generation of the application's code.
+        needs: what it was given. It serves the streams that need this.
     """
 
     def __init__(
@@ -89,6 +95,7 @@ class MediaWorker:
         sys_path: list[str],
         worker_id: str,
         code_version: str,
+        needs: Needs,
     ) -> None:
         os.environ.update(environment)
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -100,6 +107,7 @@ class MediaWorker:
         sys.setswitchinterval(SWITCH_INTERVAL)
         self._worker_id = worker_id
         self._code_version = code_version
+        self._needs = needs
         self._started_at = int(time.time() * 1000)
         self._state = WorkerState.READY
         self._stopped = False
@@ -134,6 +142,8 @@ class MediaWorker:
             calls=len(self._connections),
             sessions=self._connections.sessions,
             left_behind=left_behind(),
+            needs=self._needs,
+            pools=self._pools,
             stopped=self._stopped,
         )
 
@@ -180,6 +190,8 @@ class MediaWorker:
         try:
             target = load(self._spec)
             streams = streams_of(target, self._spec)
+            pools = by_needs(streams, self._settings)
+            streams = {name: streams[name] for name in pools.get(self._needs, ())}
         except ValueError as error:
             raise StartError(str(error)) from None
         except BaseException as error:
@@ -228,6 +240,7 @@ class MediaWorker:
             settings.lease_interval,
             settings.lease_ttl,
         )
+        self._pools = tuple(pools)
         self._draining: Draining = Draining(self._connections)
         self._streams = streams
         calls.follow(loop)
@@ -240,7 +253,10 @@ class MediaWorker:
         gc.collect()
         gc.freeze()
         logger.info(
-            "worker %s serves %s at %s", self._worker_id, ", ".join(streams), self._lease.address
+            "worker %s serves %s at %s",
+            self._worker_id,
+            ", ".join(streams) or "no stream",
+            self._lease.address,
         )
 
     async def _serve(self) -> None:

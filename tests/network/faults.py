@@ -238,7 +238,7 @@ async def lose_redis(lab: Lab) -> None:
     await lab.cluster.ended("redis")
     await asyncio.sleep(30)
     back = time.monotonic()
-    lab.cluster.start_redis()
+    await asyncio.to_thread(lab.cluster.start_redis)
 
     async def restored() -> bool:
         leases = {w.worker_id for w in await lab.cluster.workers()}
@@ -281,7 +281,7 @@ async def kill_ray_head(lab: Lab) -> None:
     lab.row("new calls during the outage", "accepted", True)
     await asyncio.sleep(lab.outage / 2)
     lab.untouched(lab.callers.all[:CALLS], begin, f"all in {lab.outage:g} s without it")
-    lab.cluster.start_ray_head()
+    await asyncio.to_thread(lab.cluster.start_ray_head)
     await asyncio.sleep(10)
     after = {w.worker_id: w.pid for w in await lab.cluster.workers()}
     alive = sum(process_of(pid) and id in after for id, pid in workers.items())
@@ -421,6 +421,7 @@ def main() -> int:
     if why := unusable():
         print(why, file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started has to be ended
     with Network(HOSTS) as network, network["client"].entered():
         cluster = Cluster(network)
         rows = asyncio.run(run(cluster, options.faults or list(FAULTS), options.outage))

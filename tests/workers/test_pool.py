@@ -152,3 +152,19 @@ def test_slots_of_a_busy_worker_are_no_room() -> None:
     """Else a cluster of busy workers refuses calls and does not grow."""
     assert plan([worker("1", calls=1)], ["a"], LIMITS, "1").wanted == 1
     assert plan([worker("1", calls=1, busy=True)], ["a"], LIMITS, "1").wanted == 2
+
+
+def test_workers_that_serve_no_stream_go() -> None:
+    gone = plan([worker("1"), worker("2", calls=1)], ["a"], LIMITS, "1", needed=False)
+    assert (gone.wanted, gone.start, set(gone.drain)) == (0, (), {"1", "2"})
+
+
+def test_without_room_for_new_code_the_former_makes_some() -> None:
+    """A cluster whose CPUs are all taken by the workers of the former code."""
+    former = [worker(n, node=n, calls=int(n)) for n in ("1", "2")]
+    new = worker("3", code_version="2", phase=WorkerPhase.STARTING)
+    assert plan([*former, new], ["1", "2"], LIMITS, "2").drain == {}
+    waiting = worker("3", code_version="2", phase=WorkerPhase.STARTING, unplaced_for=5)
+    assert set(plan([*former, waiting], ["1", "2"], LIMITS, "2").drain) == {"1"}
+    leaving = worker("1", phase=WorkerPhase.DRAINING)
+    assert plan([leaving, former[1], waiting], ["1", "2"], LIMITS, "2").drain == {}, "one by one"

@@ -20,11 +20,12 @@ TIMED := sh deploy/setup/timed.sh
 export PYTHONUTF8 = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test test-install conformance lint types lock clean
+.PHONY: help run install test test-install test-faults conformance lint types lock clean
 
 help:
 	@echo 'make run    start everything on this machine (variables APP, HOST, PORT, WORKERS, SLOTS)'
 	@echo 'make test   lint, types, unit and end-to-end tests'
+	@echo 'make test-faults  what callers notice when a part of a cluster fails, as a table (root, Linux)'
 	@echo 'make conformance  what clients are promised, as tables (URL: of a running system)'
 	@echo 'make lint   formatting and lint only'
 	@echo 'make types  mypy only'
@@ -60,6 +61,9 @@ test: test-install
 	@$(TIMED) 'lint' $(MAKE) --no-print-directory lint
 	@$(TIMED) 'types' $(MAKE) --no-print-directory types
 	@$(TIMED) 'tests' $(BIN)/python -m pytest -m 'not compose' --numprocesses 3 --dist loadgroup
+
+test-faults: test-install
+	@$(BIN)/python -m tests.network.faults $(FAULTS)
 
 # The application that the system at URL has to serve is in tests/conformance/app.py.
 URL ?=

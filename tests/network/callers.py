@@ -11,6 +11,8 @@ from tests.e2e.sse import Reader
 from tests.network.cluster import Cluster
 
 CONNECT_TIMEOUT = 20.0
+LAG_POLL = 0.01
+"""Seconds."""
 
 
 @dataclass(eq=False)
@@ -59,6 +61,23 @@ class Callers:
         self._cluster = cluster
         self._replicas = itertools.cycle(cluster.replicas)
         self.all: list[Caller] = []
+        self._late: list[tuple[float, float]] = []
+        self._watching = asyncio.create_task(self._watch_own_loop())
+
+    async def _watch_own_loop(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + LAG_POLL
+            await asyncio.sleep(LAG_POLL)
+            if (lag := loop.time() - due) > LAG_POLL:
+                self._late.append((loop.time(), lag))
+
+    def own_lag(self, begin: float) -> float:
+        """How long this process itself stood still at most since `begin`, in seconds.
+
+        A gap in what it received may be as long without a packet having been late.
+        """
+        return max((lag for at, lag in self._late if at >= begin), default=0.0)
 
     async def fill(self, count: int) -> None:
         """Hang up what has ended, and call until there are `count` that have media."""
@@ -94,6 +113,11 @@ class Callers:
         await caller.hang_up()
 
     async def close(self) -> None:
+        self._watching.cancel()
+        await self.hang_up()
+
+    async def hang_up(self) -> None:
+        """Hang up all calls."""
         await asyncio.gather(*(caller.hang_up() for caller in self.all))
         self.all.clear()
 

@@ -182,7 +182,9 @@ class MediaWorker:
             raise StartError(f"{self._spec} cannot be loaded\n{_user_traceback(error)}") from None
         # not at the top: the supervisor imports this module, and aiortc is 70 MB
         from workers.connections import Connections
+        from workers.network import open_port
         from workers.server import WorkerServer
+        from workers.udp_mux import PortError
 
         settings = self._settings
         loop = asyncio.get_running_loop()
@@ -191,10 +193,15 @@ class MediaWorker:
             self._cluster = Cluster(settings)
             await self._cluster.open()
             self._outputs = OutputWriter(self._cluster.pools.commands, settings)
-            self._connections = Connections(streams, settings, self._outputs, self._on_end)
+            self._udp_mux = await open_port(settings)
+            self._connections = Connections(
+                streams, settings, self._outputs, self._on_end, self._udp_mux
+            )
             self._inputs = InputReader(self._cluster.pools.blocking, self._worker_id, settings)
             self._server = WorkerServer(self._connections, secret, self._metrics)
             port = await self._server.start(settings.worker_bind)
+        except PortError as error:
+            raise StartError(str(error)) from None
         except Exception as error:
             raise StartError(f"the worker cannot start\n{_user_traceback(error)}") from None
         for stream in streams.values():
@@ -232,7 +239,11 @@ class MediaWorker:
         gc.collect()
         gc.freeze()
         logger.info(
-            "worker %s serves %s at %s", self._worker_id, ", ".join(streams), self._lease.address
+            "worker %s serves %s at %s, media at UDP port %d",
+            self._worker_id,
+            ", ".join(streams),
+            self._lease.address,
+            self._udp_mux.port,
         )
 
     async def _serve(self) -> None:
@@ -244,6 +255,7 @@ class MediaWorker:
                 tasks.create_task(self._meter.run(), name="load")
         finally:
             await self._server.stop()
+            self._udp_mux.close()
             for stream in self._streams.values():
                 await stream.unbind()
             await self._cluster.aclose()

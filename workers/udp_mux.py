@@ -28,8 +28,9 @@ BUFFER_BYTES = 4 << 20
 (`net.core.rmem_max`, `wmem_max`) say so."""
 DATAGRAM_BYTES = 4096
 """More than any datagram of WebRTC has; one that fills it is dropped."""
-BATCH = 32
-"""Datagrams that are read in one turn of the event loop."""
+BATCH = 128
+"""Datagrams that are read in one turn of the event loop: so many are in the buffer only after a
+pause of the loop or in a flood, and to leave them there longer would lose those of calls."""
 MAX_ROUTES = 64
 """Addresses of one connection that requests alone may claim: as many as it may have candidates.
 Who sends a client's recorded request again from other addresses gets no further than this."""

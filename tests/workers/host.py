@@ -104,6 +104,12 @@ class Host:
         )
         self.session = 0
 
+    async def close(self) -> None:
+        """End everything."""
+        await self.connections.close_all(EndReason.WORKER_STOPPED, 5)
+        self.udp_mux.close()
+        assert not len(self.connections)
+
     async def _on_end(self, connection: LiveConnection, reason: EndReason) -> None:
         self.ended.append((connection, reason))
 
@@ -133,9 +139,7 @@ async def hosting(handler: Any, **options: Any) -> AsyncIterator[Host]:
     try:
         yield host
     finally:
-        await host.connections.close_all(EndReason.WORKER_STOPPED, 5)
-        host.udp_mux.close()
-        assert not len(host.connections)
+        await host.close()
 
 
 @asynccontextmanager

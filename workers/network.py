@@ -1,8 +1,9 @@
 """The UDP port of a worker as the settings want it."""
 
 import asyncio
+import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 
 from rayrtc.settings import Settings
@@ -11,6 +12,13 @@ from workers.udp_mux import PortError, UDPMux
 
 RESOLVE_TIMEOUT = 5.0
 """Seconds for the names in `advertised_hosts`."""
+
+_OWN = (
+    "RAYRTC_ADVERTISED_HOSTS",
+    "RAYRTC_ICE_ADDRESSES",
+    "RAYRTC_ICE_INTERFACES",
+    "RAYRTC_UDP_PORTS",
+)
 
 
 async def open_port(settings: Settings) -> UDPMux:
@@ -48,3 +56,14 @@ async def _addresses_of(host: str) -> list[str]:
         reason = str(error) or "no answer"
         raise PortError(f"RAYRTC_ADVERTISED_HOSTS: {host} has no address: {reason}") from None
     return [str(address[0]) for *_, address in found]
+
+
+def of_this_machine(environment: Mapping[str, str]) -> dict[str, str]:
+    """`environment`, that of the service that started the pool, as it holds on this machine.
+
+    Addresses and ports are a machine's own: where its environment, which Ray gave to this process,
+    has any of these settings, those of the pool do not count.
+    """
+    if not any(name in os.environ for name in _OWN):
+        return dict(environment)
+    return {name: value for name, value in environment.items() if name not in _OWN}

@@ -28,6 +28,8 @@ from workers.handler_thread import left_behind
 from workers.lease import LeaseRenewal
 from workers.load import LoadMeter
 from workers.memory import STACKS_SIGNAL
+from workers.network import of_this_machine, open_port
+from workers.udp_mux import PortError
 from workers.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
@@ -88,7 +90,7 @@ class MediaWorker:
         worker_id: str,
         code_version: str,
     ) -> None:
-        os.environ.update(environment)
+        os.environ.update(of_this_machine(environment))
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         sys.path[:0] = [path for path in sys_path if path not in sys.path]
         self._spec = spec
@@ -182,9 +184,7 @@ class MediaWorker:
             raise StartError(f"{self._spec} cannot be loaded\n{_user_traceback(error)}") from None
         # not at the top: the supervisor imports this module, and aiortc is 70 MB
         from workers.connections import Connections
-        from workers.network import open_port
         from workers.server import WorkerServer
-        from workers.udp_mux import PortError
 
         settings = self._settings
         loop = asyncio.get_running_loop()

@@ -9,7 +9,7 @@ import pytest
 
 from rayrtc.settings import Settings
 from workers.host_addresses import host_addresses
-from workers.network import open_port
+from workers.network import of_this_machine, open_port
 from workers.udp_mux import PortError
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
@@ -108,3 +108,11 @@ def test_a_range_that_is_none_is_refused_when_the_command_starts(text: str) -> N
 def test_an_address_that_is_none_is_refused_when_the_command_starts() -> None:
     with pytest.raises(ValueError, match="eth0"):
         Settings(ice_addresses="eth0")
+
+
+def test_a_machine_has_the_network_settings_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the machine whose service started the pool would send its clients there."""
+    pool = {"RAYRTC_SLOTS": "5", "RAYRTC_ADVERTISED_HOSTS": "192.0.2.1", "RAYRTC_UDP_PORTS": ""}
+    assert of_this_machine(pool) == pool
+    monkeypatch.setenv("RAYRTC_ADVERTISED_HOSTS", "192.0.2.2")
+    assert of_this_machine(pool) == {"RAYRTC_SLOTS": "5"}

@@ -55,7 +55,7 @@ $(VENV)/.tests: requirements-dev.lock $(VENV)/.installed
 
 test-install: $(VENV)/.tests
 	@$(TIMED) 'Chromium' sh deploy/setup/chromium.sh
-	@$(TIMED) 'network namespaces' sh deploy/setup/namespaces.sh
+	@$(TIMED) 'network tools' sh deploy/setup/network.sh
 
 test: test-install
 	@$(TIMED) 'lint' $(MAKE) --no-print-directory lint

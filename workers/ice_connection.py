@@ -37,9 +37,14 @@ class SharedPortConnection(aioice.Connection):
         self, component: int, addresses: list[str], timeout: int = 5
     ) -> list[Candidate]:
         """Host candidates at the shared port, those of a STUN server, and relayed ones."""
-        relayed = asyncio.create_task(super().get_component_candidates(component, [], timeout))
-        if self._transport_policy is not aioice.TransportPolicy.ALL:
-            return await relayed
+        async with asyncio.TaskGroup() as tasks:
+            relayed = tasks.create_task(super().get_component_candidates(component, [], timeout))
+            own: list[Candidate] = []
+            if self._transport_policy is aioice.TransportPolicy.ALL:
+                own = await self._own_candidates(component, timeout)
+        return own + relayed.result()
+
+    async def _own_candidates(self, component: int, timeout: float) -> list[Candidate]:
         protocols = [
             SharedPortProtocol(
                 self, local, _host_candidate(component, local.address, local.port, n)
@@ -48,15 +53,14 @@ class SharedPortConnection(aioice.Connection):
         ]
         self._protocols += protocols
         if self._mux.advertised:
-            candidates = [
+            return [
                 _host_candidate(component, host, self._mux.port, n)
                 for n, host in enumerate(self._mux.advertised)
             ]
-        else:
-            candidates = [protocol.local_candidate for protocol in protocols]
-            if self.stun_server is not None:
-                candidates += await self._ask_server(protocols, self.stun_server, timeout)
-        return candidates + await relayed
+        candidates = [protocol.local_candidate for protocol in protocols]
+        if self.stun_server is not None:
+            candidates += await self._ask_server(protocols, self.stun_server, timeout)
+        return candidates
 
     async def _ask_server(
         self, protocols: "list[SharedPortProtocol]", server: Address, timeout: float
@@ -69,9 +73,11 @@ class SharedPortConnection(aioice.Connection):
         ]
         if not asked:
             return []
-        answered, silent = await asyncio.wait(asked, timeout=timeout)
-        for task in silent:
-            task.cancel()
+        try:
+            answered, _ = await asyncio.wait(asked, timeout=timeout)
+        finally:
+            for task in asked:
+                task.cancel()
         return [task.result()[0] for task in answered if task.exception() is None]
 
     def data_received(self, data: bytes, component: int) -> None:

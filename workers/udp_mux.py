@@ -264,7 +264,7 @@ class UDPMux:
                 try:
                     self._sockets[address] = LocalSocket(address, self.port)
                 except OSError as error:
-                    logger.warning("no UDP port %d at %s: %s", self.port, address, error.strerror)
+                    logger.debug("no UDP port %d at %s: %s", self.port, address, error.strerror)
         for address in self._sockets.keys() - set(addresses):
             if not self._sockets[address].users:
                 self._sockets.pop(address).close()

@@ -25,7 +25,7 @@ async def call(url: str, kind: str) -> dict[str, object]:
         client = LibwebrtcClient(url, FREQUENCY)
     try:
         await client.connect()
-        await until(lambda: sum(map(len, client.samples)) > client.rate)
+        await until(lambda: sum(map(len, client.samples)) > client.rate / 2)
         if isinstance(client, AiortcClient):
             sdp = client.pc.remoteDescription.sdp
         else:
@@ -35,7 +35,7 @@ async def call(url: str, kind: str) -> dict[str, object]:
         return {
             "candidates": sorted(candidates),
             "address": re.findall(r"^c=IN IP[46] (\S+)", sdp, re.MULTILINE),
-            "hertz": peak(client, 0.5),  # type: ignore[arg-type]
+            "hertz": peak(client, 0.3),  # type: ignore[arg-type]
         }
     finally:
         await client.close()

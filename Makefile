@@ -56,6 +56,7 @@ $(VENV)/.tests: requirements-dev.lock $(VENV)/.installed
 
 test-install: $(VENV)/.tests
 	@$(TIMED) 'Chromium' sh deploy/setup/chromium.sh
+	@$(TIMED) 'network tools' sh deploy/setup/network.sh
 
 test: test-install
 	@$(TIMED) 'lint' $(MAKE) --no-print-directory lint

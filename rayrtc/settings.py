@@ -1,7 +1,7 @@
 """Every option of every service, once. Set by environment variables with the prefix `RAYRTC_`."""
 
 from functools import cache
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator
@@ -136,10 +136,25 @@ class Settings(BaseSettings):
     )
 
     # Media
+    udp_ports: str = Field(
+        "",
+        description="UDP ports for media, FIRST-LAST or a single one. Each worker takes the first "
+        "that is free, for all of its connections. Unset: any free port.",
+    )
     ice_addresses: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Local addresses offered as ICE candidates, comma-separated. "
-        "Unset: all but loopback, or loopback where there is no other.",
+        description="Local addresses for media, comma-separated. "
+        "Unset: those of the interfaces in RAYRTC_ICE_INTERFACES.",
+    )
+    ice_interfaces: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Network interfaces for media, comma-separated names or patterns (eth0,ens*). "
+        "Unset: all but loopback and the bridges of containers and virtual machines.",
+    )
+    advertised_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Addresses or host names that clients are told in place of the local "
+        "addresses, comma-separated: where a NAT with the same port leads to the worker.",
     )
     connect_timeout: float = Field(
         30.0, gt=0, description="A connection that is not connected by then is closed."
@@ -148,7 +163,9 @@ class Settings(BaseSettings):
         10.0, gt=0, description="Remote candidates are awaited this long after the offer."
     )
 
-    @field_validator("ice_addresses", "trusted_proxies", mode="before")
+    @field_validator(
+        "advertised_hosts", "ice_addresses", "ice_interfaces", "trusted_proxies", mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -161,6 +178,17 @@ class Settings(BaseSettings):
         if not value.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("must begin with redis://, rediss:// or unix://")
         return value
+
+    @field_validator("udp_ports")
+    @classmethod
+    def _is_port_range(cls, value: str) -> str:
+        _port_range(value)
+        return value
+
+    @field_validator("ice_addresses")
+    @classmethod
+    def _addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(ip_address(address)) for address in value)
 
     @field_validator("trusted_proxies")
     @classmethod
@@ -183,6 +211,10 @@ class Settings(BaseSettings):
             )
         return self.cluster_secret.get_secret_value()
 
+    def udp_port_range(self) -> range:
+        """The ports in `udp_ports`; 0 alone, which is any, when it is unset."""
+        return _port_range(self.udp_ports)
+
     def environment(self) -> dict[str, str]:
         """The environment variables that make these settings elsewhere, secrets included."""
         variables: dict[str, str] = {}
@@ -195,6 +227,18 @@ class Settings(BaseSettings):
             if value is not None:
                 variables[f"RAYRTC_{name.upper()}"] = str(value)
         return variables
+
+
+def _port_range(text: str) -> range:
+    if not text:
+        return range(1)
+    first, dash, last = text.partition("-")
+    if not (first.strip().isdecimal() and (not dash or last.strip().isdecimal())):
+        raise ValueError("must be FIRST-LAST or one port")
+    ports = range(int(first), int(last if dash else first) + 1)
+    if not ports or ports[0] < 1 or ports[-1] > 65535:
+        raise ValueError("must be ports from 1 to 65535, the first not above the last")
+    return ports
 
 
 @cache

@@ -1,7 +1,7 @@
 """The browser of the tests: Chromium or Chrome, with a camera and a microphone that are made up."""
 
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -18,13 +18,19 @@ def find_browser() -> str:
 
 @asynccontextmanager
 async def browsing(
-    microphone: str | None = None, camera: Path | None = None, fps: int = 20
+    microphone: str | None = None,
+    camera: Path | None = None,
+    fps: int = 20,
+    executable: str | None = None,
+    more: Sequence[str] = (),
 ) -> AsyncIterator[Browser]:
     """A browser that asks nobody for permission.
 
     Args:
         microphone: path of the WAV file that it plays, `%noloop` behind it for once; else beeps.
         camera: path of the Y4M file that it shows; else a test picture, `fps` times a second.
+        executable: what starts it, in place of the browser that is found.
+        more: options of its command line.
     """
     options = [
         "--no-sandbox",
@@ -33,13 +39,16 @@ async def browsing(
         f"--use-fake-device-for-media-stream=fps={fps}",
         "--use-fake-ui-for-media-stream",
         "--autoplay-policy=no-user-gesture-required",
+        *more,
     ]
     if microphone is not None:
         options.append(f"--use-file-for-fake-audio-capture={microphone}")
     if camera is not None:
         options.append(f"--use-file-for-fake-video-capture={camera}")
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=find_browser(), args=options)
+        browser = await playwright.chromium.launch(
+            executable_path=executable or find_browser(), args=options
+        )
         try:
             yield browser
         finally:

@@ -31,6 +31,7 @@ from workers.connection import Connection, Outputs, Refused
 from workers.ice import parse_candidate, rtc_configuration
 from workers.telephone import Telephone
 from workers.transport import Events, Log, TransportFactory
+from workers.udp_mux import UDPMux
 from workers.webrtc import WebRTC
 from workers.websocket import WebSocket
 
@@ -62,9 +63,10 @@ class Connections:
         streams: by name.
         outputs: where outputs and ends are written.
         on_end: called once for each connection that was answered, after all of it is released.
+        udp_mux: the port that WebRTC connections share; its owner's to close.
 
     Raises:
-        ValueError: the `server_rtc_configuration` of a stream or an ICE address is not usable.
+        ValueError: the `server_rtc_configuration` of a stream is not usable.
     """
 
     def __init__(
@@ -73,14 +75,16 @@ class Connections:
         settings: Settings,
         outputs: Outputs,
         on_end: Callable[[LiveConnection, EndReason], Awaitable[None]],
+        udp_mux: UDPMux,
     ) -> None:
-        patches.apply(settings.ice_addresses)
+        patches.apply()
         self.accepting = True
         self.sessions = 0
         self._streams = streams
         self._settings = settings
         self._outputs = outputs
         self._on_end = on_end
+        self._udp_mux = udp_mux
         self._configurations = {
             name: rtc_configuration(stream.server_rtc_configuration)
             for name, stream in streams.items()
@@ -210,7 +214,9 @@ class Connections:
         def make(events: Events, log: Log) -> WebRTC:
             stream = self._streams[request.stream]
             configuration = self._configurations[request.stream]
-            return WebRTC(request.sdp, stream, self._settings, configuration, events, log)
+            return WebRTC(
+                request.sdp, stream, self._settings, configuration, self._udp_mux, events, log
+            )
 
         return make
 

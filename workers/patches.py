@@ -4,13 +4,10 @@ Both packages are pinned; `tests/workers/test_patches.py` fails when a name has 
 shape.
 """
 
-import ipaddress
-from collections.abc import Sequence
-
-import aioice.ice
 import aiortc.codecs.g711
 import aiortc.codecs.g722
 import aiortc.codecs.opus
+import aiortc.rtcicetransport
 import aiortc.rtp
 import numpy as np
 from aiortc import rtcrtpreceiver as receiver
@@ -19,15 +16,16 @@ from av.audio.frame import AudioFrame
 from av.frame import Frame
 
 from workers.decoding import decode
+from workers.ice_connection import create_connection
 from workers.packet_order import create_jitter_buffer
 from workers.resampler import Resampler
 
 REPLACED = (
-    "aioice.ice.get_host_addresses",
     "aiortc.codecs.g711.AudioResampler",
     "aiortc.codecs.g722.AudioResampler",
     "aiortc.codecs.opus.AudioResampler",
     "aiortc.codecs.opus.OpusEncoder.encode",
+    "aiortc.rtcicetransport.Connection",
     "aiortc.rtcrtpreceiver.JitterBuffer",
     "aiortc.rtcrtpreceiver.decoder_worker",
     "aiortc.rtp.compute_audio_level_dbov",
@@ -35,38 +33,33 @@ REPLACED = (
 """What `apply` replaces."""
 
 USED = (
+    "aioice.candidate.candidate_foundation",
+    "aioice.candidate.candidate_priority",
+    "aioice.ice.Connection.data_received",
+    "aioice.ice.Connection.get_component_candidates",
+    "aioice.ice.StunProtocol.connection_lost",
+    "aioice.ice.StunProtocol.request",
+    "aioice.ice.StunProtocol.send_data",
+    "aioice.ice.server_reflexive_candidate",
+    "aioice.utils.random_string",
     "aiortc.exceptions.OperationError",
     "aiortc.rtcicetransport.connection_kwargs",
     "aiortc.sdp.SessionDescription.parse",
 )
 """What other modules of this package use beyond aiortc's documented interface."""
 
-_LOOPBACK = ("127.0.0.1",)
-_host_addresses = aioice.ice.get_host_addresses
 _encode = OpusEncoder.encode
 
 
-def apply(addresses: Sequence[str] = ()) -> None:
-    """Fit aiortc to a worker process. May be called again with other addresses.
+def apply() -> None:
+    """Fit aiortc to a worker process. May be called again.
 
-    Candidates are offered for `addresses` alone; without any, for all that aioice finds, or for
-    loopback when the host has nothing else. aiortc's resampling starts no threads, the audio
-    level of sent packets (RFC 6464) is computed by NumPy instead of a Python loop, Opus packets
-    have the time of their frame, received audio is not held back, and what waits for a decoder is
-    bounded.
-
-    Raises:
-        ValueError: one of `addresses` is no IP address.
+    Peer connections share the worker's UDP port where one is selected. aiortc's resampling starts
+    no threads, the audio level of sent packets (RFC 6464) is computed by NumPy instead of a Python
+    loop, Opus packets have the time of their frame, received audio is not held back, and what waits
+    for a decoder is bounded.
     """
-    chosen = [str(ipaddress.ip_address(address)) for address in addresses]
-
-    def host_addresses(use_ipv4: bool, use_ipv6: bool) -> list[str]:
-        if chosen:
-            versions = {4: use_ipv4, 6: use_ipv6}
-            return [a for a in chosen if versions[ipaddress.ip_address(a).version]]
-        return _host_addresses(use_ipv4, use_ipv6) or list(_LOOPBACK)
-
-    aioice.ice.get_host_addresses = host_addresses
+    aiortc.rtcicetransport.Connection = create_connection  # type: ignore[attr-defined,assignment]
     for codec in (aiortc.codecs.g711, aiortc.codecs.g722, aiortc.codecs.opus):
         codec.AudioResampler = Resampler  # type: ignore[attr-defined]
     receiver.JitterBuffer = create_jitter_buffer  # type: ignore[attr-defined,assignment]

@@ -126,7 +126,20 @@ class Peer:
         state = self._connection.connectionState
         if state == "connected":
             self._events.connected()
-        elif state == "failed":
+        elif state == "failed" or (state == "closed" and self._has_failed()):
             self._events.failed()
         elif state == "closed":
             self._events.closed()
+
+    def _has_failed(self) -> bool:
+        """Whether it closes because the client no longer answers.
+
+        Then aiortc ends DTLS at once, as if the client had, before it says that ICE has failed.
+        """
+        transports = [
+            transceiver.receiver.transport.transport
+            for transceiver in self._connection.getTransceivers()
+        ]
+        if self._connection.sctp is not None:
+            transports.append(self._connection.sctp.transport.transport)
+        return any(transport.state == "failed" for transport in transports)

@@ -17,6 +17,7 @@ from workers.media import Media
 from workers.offer import Offer, parse_offer
 from workers.peer import Peer
 from workers.transport import Events, Log, Transport
+from workers.udp_mux import UDPMux
 from workers.video import OUTPUT_SECONDS, VideoInput, VideoOutput
 
 CANDIDATES_GRACE = 3.0
@@ -38,6 +39,7 @@ class WebRTC(Transport):
         sdp: the offer.
         stream: what is called.
         configuration: ICE servers and policies of this side.
+        udp_mux: the port where media comes and goes.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class WebRTC(Transport):
         stream: Stream,
         settings: Settings,
         configuration: RTCConfiguration,
+        udp_mux: UDPMux,
         events: Events,
         log: Log,
     ) -> None:
@@ -53,6 +56,7 @@ class WebRTC(Transport):
         self._stream = stream
         self._settings = settings
         self._configuration = configuration
+        self._udp_mux = udp_mux
         self._events = events
         self._log = log
         self._loop = asyncio.get_running_loop()
@@ -81,15 +85,16 @@ class WebRTC(Transport):
     async def answer(self) -> str:
         """The SDP, with all candidates of this side."""
         assert self._offer is not None
-        self._peer = Peer(
-            self._configuration,
-            self._outputs,
-            self._stream.mode,
-            self.channel,
-            self._events,
-            self._log,
-        )
-        answer = await self._peer.answer(self._offer)
+        with self._udp_mux.selected():
+            self._peer = Peer(
+                self._configuration,
+                self._outputs,
+                self._stream.mode,
+                self.channel,
+                self._events,
+                self._log,
+            )
+            answer = await self._peer.answer(self._offer)
         for output in self._outputs:
             if output not in self._peer.sent:
                 output.discard()

@@ -31,6 +31,8 @@ from workers.lease import LeaseRenewal
 from workers.load import LoadMeter
 from workers.memory import STACKS_SIGNAL
 from workers.needs import Needs, by_needs
+from workers.network import of_this_machine, open_port
+from workers.udp_mux import PortError
 from workers.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
@@ -97,7 +99,7 @@ class MediaWorker:
         code_version: str,
         needs: Needs,
     ) -> None:
-        os.environ.update(environment)
+        os.environ.update(of_this_machine(environment))
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         sys.path[:0] = [path for path in sys_path if path not in sys.path]
         self._spec = spec
@@ -207,10 +209,15 @@ class MediaWorker:
             self._cluster = Cluster(settings)
             await self._cluster.open()
             self._outputs = OutputWriter(self._cluster.pools.commands, settings)
-            self._connections = Connections(streams, settings, self._outputs, self._on_end)
+            self._udp_mux = await open_port(settings)
+            self._connections = Connections(
+                streams, settings, self._outputs, self._on_end, self._udp_mux
+            )
             self._inputs = InputReader(self._cluster.pools.blocking, self._worker_id, settings)
             self._server = WorkerServer(self._connections, secret, self._metrics)
             port = await self._server.start(settings.worker_bind)
+        except PortError as error:
+            raise StartError(str(error)) from None
         except Exception as error:
             raise StartError(f"the worker cannot start\n{_user_traceback(error)}") from None
         for stream in streams.values():
@@ -253,10 +260,11 @@ class MediaWorker:
         gc.collect()
         gc.freeze()
         logger.info(
-            "worker %s serves %s at %s",
+            "worker %s serves %s at %s, media at UDP port %d",
             self._worker_id,
             ", ".join(streams) or "no stream",
             self._lease.address,
+            self._udp_mux.port,
         )
 
     async def _serve(self) -> None:
@@ -269,6 +277,7 @@ class MediaWorker:
                 tasks.create_task(self._draining.run(), name="draining")
         finally:
             await self._server.stop()
+            self._udp_mux.close()
             for stream in self._streams.values():
                 await stream.unbind()
             await self._cluster.aclose()

@@ -15,6 +15,7 @@ from rayrtc.settings import Settings
 from tests.clients import AiortcClient
 from workers.connection import Connection
 from workers.connections import Connections
+from workers.udp_mux import UDPMux
 
 
 class Echo(StreamHandler):
@@ -84,18 +85,30 @@ class Host:
     """Connections of one stream, on loopback, and who asked what of them."""
 
     def __init__(self, handler: Any, *, outputs: Any = None, **options: Any) -> None:
+        advertised = options.pop("advertised", ())
         settings = {"slots": options.pop("slots", 8)}
         for name in ("connect_timeout", "trickle_window"):
             if name in options:
                 settings[name] = options.pop(name)
-        self.settings = Settings(ice_addresses=("127.0.0.1",), **settings)
+        self.settings = Settings(**settings)
         self.stream = Stream(handler, **{"modality": "audio", "name": "test", **options})
         self.recorder = Recorder()
         self.ended: list[tuple[LiveConnection, EndReason]] = []
+        self.udp_mux = UDPMux(lambda: ("127.0.0.1",), advertised=advertised)
         self.connections = Connections(
-            {"test": self.stream}, self.settings, outputs or self.recorder, self._on_end
+            {"test": self.stream},
+            self.settings,
+            outputs or self.recorder,
+            self._on_end,
+            self.udp_mux,
         )
         self.session = 0
+
+    async def close(self) -> None:
+        """End everything."""
+        await self.connections.close_all(EndReason.WORKER_STOPPED, 5)
+        self.udp_mux.close()
+        assert not len(self.connections)
 
     async def _on_end(self, connection: LiveConnection, reason: EndReason) -> None:
         self.ended.append((connection, reason))
@@ -126,8 +139,7 @@ async def hosting(handler: Any, **options: Any) -> AsyncIterator[Host]:
     try:
         yield host
     finally:
-        await host.connections.close_all(EndReason.WORKER_STOPPED, 5)
-        assert not len(host.connections)
+        await host.close()
 
 
 @asynccontextmanager

@@ -5,6 +5,7 @@ import json
 import time
 from typing import Any
 
+import aioice.ice
 import pytest
 
 from rayrtc.cluster.models import CandidateRequest, EndReason, InputEntry
@@ -123,6 +124,21 @@ async def test_a_client_that_never_comes_is_closed(options: Any, reason: EndReas
         await until(lambda: not len(host.connections))
         assert host.reasons == [reason]
         await until(lambda: handler_threads() == 0)
+
+
+async def test_a_client_that_vanishes_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Consent runs out (RFC 7675, 5.1), here in a tenth of the 30 s, and the slot is free."""
+    assert aioice.ice.CONSENT_FAILURES * aioice.ice.CONSENT_INTERVAL == 30
+    monkeypatch.setattr(aioice.ice, "CONSENT_INTERVAL", 0.1)
+    async with hosting(Echo()) as host, calling(host) as (client, _):
+        (transceiver,) = client.pc.getTransceivers()
+        ice: Any = transceiver.receiver.transport.transport
+        for protocol in ice._connection._protocols:
+            protocol.transport.abort()  # says no goodbye
+        await until(lambda: not len(host.connections))
+        assert host.reasons == [EndReason.ICE_FAILED]
+        (local,) = host.udp_mux.sockets()
+        assert [local.users, local.routes, local.transactions] == [{}, {}, {}]
 
 
 async def test_two_sessions_never_share_a_handler() -> None:

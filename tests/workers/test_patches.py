@@ -1,6 +1,5 @@
 """The names inside aiortc and aioice that a new version of them could take away."""
 
-import asyncio
 import fractions
 import importlib
 import inspect
@@ -9,7 +8,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import aioice.ice
+import aiortc
 import aiortc.codecs
+import aiortc.rtcicetransport
 import av
 import numpy as np
 import pytest
@@ -17,8 +18,10 @@ from aiortc.jitterbuffer import JitterBuffer
 from aiortc.rtp import compute_audio_level_dbov
 
 from workers import patches
+from workers.ice_connection import SharedPortConnection
 from workers.packet_order import PacketOrder
 from workers.resampler import Resampler
+from workers.udp_mux import UDPMux
 
 TASKS = Path("/proc/self/task")
 """One entry for each thread of this process, those of C libraries too; on Linux."""
@@ -49,35 +52,33 @@ def test_every_name_that_is_replaced_or_used_exists(name: str) -> None:
     assert callable(resolve(name))
 
 
-def test_aioice_asks_the_module_for_its_addresses() -> None:
-    source = inspect.getsource(aioice.ice.Connection.gather_candidates)
-    assert "get_host_addresses(" in source
+def test_aiortc_and_aioice_ask_for_what_is_replaced() -> None:
+    """A rename would leave each call with sockets of its own, and no test would see it connect."""
+    gatherer = inspect.getsource(aiortc.rtcicetransport.RTCIceGatherer)
+    assert "= Connection(" in gatherer
+    gather = inspect.getsource(aioice.ice.Connection.gather_candidates)
+    assert "self.get_component_candidates(component=component, addresses=addresses)" in gather
+    close = inspect.getsource(aioice.ice.Connection.close)
+    assert "await protocol.close()" in close
+    shape = inspect.signature(aioice.ice.Connection.get_component_candidates)
+    assert list(shape.parameters) == ["self", "component", "addresses", "timeout"]
+    shape = inspect.signature(aioice.ice.StunProtocol.request)
+    parameters = ["self", "request", "addr", "integrity_key", "retransmissions"]
+    assert list(shape.parameters) == parameters
 
 
-@pytest.mark.parametrize(
-    ("addresses", "expected"),
-    [(("127.0.0.1",), {"127.0.0.1"}), (("127.0.0.1", "::1"), {"127.0.0.1", "::1"})],
-)
-async def test_candidates_are_offered_for_the_given_addresses_alone(
-    addresses: tuple[str, ...], expected: set[str]
-) -> None:
-    patches.apply(addresses)
-    connection = aioice.ice.Connection(ice_controlling=False)
-    async with asyncio.timeout(5):
-        await connection.gather_candidates()
-    assert {candidate.host for candidate in connection.local_candidates} == expected
-    await connection.close()
-
-
-def test_loopback_is_offered_where_there_is_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patches, "_host_addresses", lambda use_ipv4, use_ipv6: [])
+async def test_peer_connections_of_handlers_keep_sockets_of_their_own() -> None:
+    """Only the worker's own share its port: two ends of one call cannot."""
     patches.apply()
-    assert aioice.ice.get_host_addresses(use_ipv4=True, use_ipv6=True) == ["127.0.0.1"]
-
-
-def test_an_address_that_is_none_is_refused() -> None:
-    with pytest.raises(ValueError, match="eth0"):
-        patches.apply(("eth0",))
+    mux = UDPMux(lambda: ("127.0.0.1",))
+    try:
+        with mux.selected():
+            shared = aiortc.RTCIceGatherer([])
+        own = aiortc.RTCIceGatherer([])
+        assert isinstance(shared._connection, SharedPortConnection)
+        assert type(own._connection) is aioice.ice.Connection
+    finally:
+        mux.close()
 
 
 @pytest.mark.parametrize("amplitude", [0, 1, 100, 5000, 32767])

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 
 import aiohttp
 import psutil
@@ -200,6 +201,17 @@ async def test_code_that_cannot_be_loaded_is_told_and_tried_again(make_pool: Mak
     pool.write_app()
     status = await pool.until(is_full)
     assert (status.error, status.failures) == ("", 0)
+
+
+async def test_a_worker_without_a_udp_port_is_told_and_does_not_start(make_pool: MakePool) -> None:
+    """It would take calls that never connect."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    pool = await make_pool(udp_ports=str(port), workers_min=2)
+    status = await pool.until(lambda s: s.failures > 0 and s.ready == 1)
+    assert status.error.startswith(f"no UDP port of {port}-{port} is free at 127.0.0.1")
+    assert len(await pool.registry.workers()) == 1
 
 
 async def test_reload_brings_new_code_and_survives_broken_code(make_pool: MakePool) -> None:

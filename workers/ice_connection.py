@@ -1,0 +1,179 @@
+"""An ICE connection that has no sockets of its own but a share in the worker's UDP port.
+
+aioice stays the ICE agent: this gives it candidates at the shared port, and a protocol object for
+each local address that sends and receives there. Relayed candidates come from aioice as they are.
+"""
+
+import asyncio
+from typing import Any
+
+import aioice
+import aioice.ice
+from aioice import Candidate, stun
+from aioice.candidate import candidate_foundation, candidate_priority
+from aioice.utils import random_string
+
+from workers.udp_mux import Address, LocalSocket, Transaction, UDPMux, drop, selected_mux
+
+USER_LENGTH = 16
+"""Characters of a user name fragment; aioice's 4 are not unique among the calls of a worker."""
+MAX_QUEUE = 512
+"""Datagrams that wait for a connection that does not read; further ones are dropped."""
+HIGHEST_PREFERENCE = 65535
+"""Local preference of the first of several addresses (RFC 8445, 5.1.2.1)."""
+
+
+class SharedPortConnection(aioice.Connection):
+    """aioice's connection at the port of `mux`."""
+
+    def __init__(self, mux: UDPMux, *args: Any, **options: Any) -> None:
+        # also where aiortc gives one: it repeats that of the first section of the offer for the
+        # others, and a packet's user name must tell those apart, too
+        options["local_username"] = random_string(USER_LENGTH)
+        super().__init__(*args, **options)
+        self._mux = mux
+
+    async def get_component_candidates(
+        self, component: int, addresses: list[str], timeout: int = 5
+    ) -> list[Candidate]:
+        """Host candidates at the shared port, those of a STUN server, and relayed ones."""
+        async with asyncio.TaskGroup() as tasks:
+            relayed = tasks.create_task(super().get_component_candidates(component, [], timeout))
+            own: list[Candidate] = []
+            if self._transport_policy is aioice.TransportPolicy.ALL:
+                own = await self._own_candidates(component, timeout)
+        return own + relayed.result()
+
+    async def _own_candidates(self, component: int, timeout: float) -> list[Candidate]:
+        protocols = [
+            SharedPortProtocol(
+                self, local, _host_candidate(component, local.address, local.port, n)
+            )
+            for n, local in enumerate(self._mux.sockets())
+        ]
+        self._protocols += protocols
+        if self._mux.advertised:
+            return [
+                _host_candidate(component, host, self._mux.port, n)
+                for n, host in enumerate(self._mux.advertised)
+            ]
+        candidates = [protocol.local_candidate for protocol in protocols]
+        if self.stun_server is not None:
+            candidates += await self._ask_server(protocols, self.stun_server, timeout)
+        return candidates
+
+    async def _ask_server(
+        self, protocols: "list[SharedPortProtocol]", server: Address, timeout: float
+    ) -> list[Candidate]:
+        """What a STUN server says the IPv4 addresses are seen as."""
+        asked = [
+            asyncio.create_task(aioice.ice.server_reflexive_candidate(protocol, server))
+            for protocol in protocols
+            if ":" not in protocol.local_candidate.host
+        ]
+        if not asked:
+            return []
+        try:
+            answered, _ = await asyncio.wait(asked, timeout=timeout)
+        finally:
+            for task in asked:
+                task.cancel()
+        return [task.result()[0] for task in answered if task.exception() is None]
+
+    def data_received(self, data: bytes, component: int) -> None:
+        if self._queue.qsize() < MAX_QUEUE:
+            self._queue.put_nowait((data, component))
+        else:
+            drop("queue_full")
+
+
+class SharedPortProtocol(aioice.ice.StunProtocol):
+    """What a connection sees of the shared port at one local address."""
+
+    receiver: SharedPortConnection
+
+    def __init__(
+        self, connection: SharedPortConnection, local: LocalSocket, candidate: Candidate
+    ) -> None:
+        super().__init__(connection)
+        self.local_candidate = candidate
+        self.key = connection.local_password.encode()
+        self.routes: set[Address] = set()
+        self._local = local
+        self._user = connection.local_username.encode()
+        local.add(self._user, self)
+        self.connection_made(_SharedTransport(self, local, self._user))
+
+    def stun_received(self, data: bytes, address: Address) -> None:
+        self.datagram_received(data, address)
+
+    def media_received(self, data: bytes) -> None:
+        self.receiver.data_received(data, self.local_candidate.component)
+
+    async def request(
+        self,
+        request: stun.Message,
+        addr: Address,
+        integrity_key: bytes | None = None,
+        retransmissions: int | None = None,
+    ) -> tuple[stun.Message, Address]:
+        transactions = self._local.transactions
+        transactions[request.transaction_id] = Transaction(self, addr, integrity_key)
+        try:
+            return await super().request(request, addr, integrity_key, retransmissions)
+        finally:
+            del transactions[request.transaction_id]
+
+    async def send_data(self, data: bytes, addr: Address) -> None:
+        self._local.send(data, addr)
+
+
+class _SharedTransport(asyncio.DatagramTransport):
+    """A transport whose end leaves the socket to the others."""
+
+    def __init__(self, protocol: SharedPortProtocol, local: LocalSocket, user: bytes) -> None:
+        super().__init__()
+        self._protocol = protocol
+        self._local = local
+        self._user = user
+        self._closing = False
+
+    def sendto(self, data: Any, addr: Any = None) -> None:
+        if not self._closing:
+            self._local.send(data, addr)
+
+    def close(self) -> None:
+        if not self._closing:
+            self._closing = True
+            self._local.remove(self._user, self._protocol)
+            asyncio.get_running_loop().call_soon(self._protocol.connection_lost, None)
+
+    def abort(self) -> None:
+        self.close()
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+
+def create_connection(*args: Any, **options: Any) -> aioice.Connection:
+    """In place of aioice's class in aiortc: a worker's own peer connections share its port.
+
+    Those of anything else in this process, such as a handler that is a WebRTC client itself, have
+    sockets of their own.
+    """
+    mux = selected_mux()
+    if mux is None:
+        return aioice.Connection(*args, **options)
+    return SharedPortConnection(mux, *args, **options)
+
+
+def _host_candidate(component: int, host: str, port: int, position: int) -> Candidate:
+    return Candidate(
+        foundation=candidate_foundation("host", "udp", host),
+        component=component,
+        transport="udp",
+        priority=candidate_priority(component, "host", HIGHEST_PREFERENCE - position),
+        host=host,
+        port=port,
+        type="host",
+    )

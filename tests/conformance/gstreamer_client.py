@@ -33,8 +33,7 @@ SOURCES = {
     "vp8": f"{VIDEO} ! vp8enc deadline=1 ! rtpvp8pay ! capsfilter caps="
     + RTP.format(media="video", name="VP8", payload=96, rate=90000),
     "h264": f"{VIDEO} ! openh264enc ! h264parse ! rtph264pay config-interval=-1 ! capsfilter caps="
-    + RTP.format(media="video", name="H264", payload=97, rate=90000)
-    + ",packetization-mode=(string)1,profile-level-id=(string)42e01f",
+    + RTP.format(media="video", name="H264", payload=97, rate=90000),
 }
 HEARD = (
     "rtpopusdepay ! opusdec ! audioconvert ! audioresample "

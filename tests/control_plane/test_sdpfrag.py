@@ -5,16 +5,16 @@ import pytest
 from control_plane.sdpfrag import CANDIDATES_MAX, SECTIONS_MAX, parse_fragment
 from rayrtc.errors import InvalidCandidate, InvalidSDP, RayRTCError, TooLarge
 
-CANDIDATE = "candidate:1387637174 1 udp 2122260223 192.0.2.1 61764 typ host generation 0 ufrag EsAw"
+CANDIDATE = "candidate:4077567720 1 udp 2113937151 192.0.2.1 50123 typ host generation 1 ufrag u7Qx"
 LINES = [
     "a=ice-options:trickle ice2",
     "a=group:BUNDLE 0 1",
     "m=audio 9 UDP/TLS/RTP/SAVPF 111",
     "a=mid:0",
-    "a=ice-ufrag:EsAw",
-    "a=ice-pwd:P2uYro0UCOQ4zxjKXaWCBui1",
+    "a=ice-ufrag:u7Qx",
+    "a=ice-pwd:kVb3n0YwTz9aLq5rXc8dJm2h",
     f"a={CANDIDATE}",
-    "a=candidate:2 1 tcp 1518280447 192.0.2.1 9 typ host tcptype active",
+    "a=candidate:2 1 tcp 1509957375 192.0.2.1 9 typ host tcptype active",
     "a=end-of-candidates",
 ]
 
@@ -23,25 +23,25 @@ def fragment(*lines: str) -> str:
     return "\r\n".join(lines) + "\r\n"
 
 
-def test_the_example_of_the_rfc() -> None:
+def test_what_a_browser_sends() -> None:
     parsed = parse_fragment(fragment(*LINES))
     first, second = parsed.candidates
     assert first == {
         "candidate": CANDIDATE,
         "sdpMid": "0",
         "sdpMLineIndex": None,
-        "usernameFragment": "EsAw",
+        "usernameFragment": "u7Qx",
     }
     assert second["candidate"].endswith("tcptype active")
     assert parsed.complete
-    assert parsed.credentials == {("EsAw", "P2uYro0UCOQ4zxjKXaWCBui1")}
+    assert parsed.credentials == {("u7Qx", "kVb3n0YwTz9aLq5rXc8dJm2h")}
 
 
 def test_what_clients_leave_out_or_put_elsewhere() -> None:
     """Line ends alone, no line end at the end, credentials of the session, another order."""
     text = "\n".join([*LINES[4:6], LINES[2], LINES[6], "a=mid:audio", "c=IN IP4 0.0.0.0"])
     parsed = parse_fragment(text)
-    assert [(c["sdpMid"], c["usernameFragment"]) for c in parsed.candidates] == [("audio", "EsAw")]
+    assert [(c["sdpMid"], c["usernameFragment"]) for c in parsed.candidates] == [("audio", "u7Qx")]
     assert not parsed.complete
     without = parse_fragment(fragment(*LINES[2:4], *LINES[6:]))
     assert without.candidates[0]["usernameFragment"] is None
@@ -64,9 +64,9 @@ def test_what_clients_leave_out_or_put_elsewhere() -> None:
         (fragment(LINES[2], "a=mid:0", "a=mid:1", f"a={CANDIDATE}"), InvalidSDP),
         (fragment(LINES[2], "a=mid:", f"a={CANDIDATE}"), InvalidSDP),
         (fragment(LINES[2], "a=mid:" + "0" * 257, f"a={CANDIDATE}"), InvalidSDP),
-        (fragment("a=ice-ufrag:EsAw"), InvalidSDP),
-        (fragment("a=ice-pwd:P2uYro0UCOQ4zxjKXaWCBui1"), InvalidSDP),
-        (fragment("a=ice-ufrag:EsAw", "a=ice-pwd:"), InvalidSDP),
+        (fragment("a=ice-ufrag:u7Qx"), InvalidSDP),
+        (fragment("a=ice-pwd:kVb3n0YwTz9aLq5rXc8dJm2h"), InvalidSDP),
+        (fragment("a=ice-ufrag:u7Qx", "a=ice-pwd:"), InvalidSDP),
         (fragment(*LINES[2:4], "a=candidate:"), InvalidCandidate),
         (fragment(*LINES[2:4], "a=candidate:1 1 udp 1 192.0.2.1 9 host"), InvalidCandidate),
         (fragment(*LINES[2:4], "a=candidate:1 one udp 1 192.0.2.1 9 typ host"), InvalidCandidate),

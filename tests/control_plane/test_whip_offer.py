@@ -7,14 +7,14 @@ from rayrtc.errors import InvalidSDP
 from tests.control_plane.conftest import SDP
 
 BUNDLED = """v=0
-o=- 5228595038118931041 2 IN IP4 127.0.0.1
+o=- 1 1 IN IP4 127.0.0.1
 s=-
 t=0 0
 a=group:BUNDLE 0 1 2
 m=audio 9 UDP/TLS/RTP/SAVPF 111
-a=ice-ufrag:EsAw
-a=ice-pwd:bP+XJMM09aR8AiX1jdukzR6Y
-a=fingerprint:sha-256 DA:7B
+a=ice-ufrag:u7Qx
+a=ice-pwd:kVb3n0YwTz9aLq5rXc8dJm2h
+a=fingerprint:sha-256 AB:CD
 a=setup:actpass
 a=mid:0
 a=sendonly
@@ -30,9 +30,9 @@ a=mid:2
 a=bundle-only
 """
 TRANSPORT = [
-    "a=ice-ufrag:EsAw",
-    "a=ice-pwd:bP+XJMM09aR8AiX1jdukzR6Y",
-    "a=fingerprint:sha-256 DA:7B",
+    "a=ice-ufrag:u7Qx",
+    "a=ice-pwd:kVb3n0YwTz9aLq5rXc8dJm2h",
+    "a=fingerprint:sha-256 AB:CD",
     "a=setup:actpass",
 ]
 
@@ -80,7 +80,7 @@ def test_what_is_no_offer_is_left_to_its_check(text: str) -> None:
 
 
 def test_the_credentials_of_an_offer() -> None:
-    assert credentials(BUNDLED) == ("EsAw", "bP+XJMM09aR8AiX1jdukzR6Y")
+    assert credentials(BUNDLED) == ("u7Qx", "kVb3n0YwTz9aLq5rXc8dJm2h")
     moved = SDP.replace("a=ice-ufrag:abcd\r\n", "").replace("s=-", "s=-\r\na=ice-ufrag:wxyz")
     assert credentials(moved)[0] == "wxyz"
 

@@ -159,7 +159,7 @@ class SessionEndpoints:
             await self._signalling.candidate(session, None)
 
     async def delete(self, session: str) -> Success:
-        """End the session; its slot is free when this is answered."""
+        """End the session. Its slot is free when this is answered, if its handler ends in time."""
         record = await self._find(session)
         services = self._replica.services
         try:

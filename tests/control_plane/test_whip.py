@@ -1,5 +1,6 @@
 """WHIP and WHEP as a publisher, a player, a browser and a proxy see them."""
 
+import json
 from typing import Any
 
 import aiohttp
@@ -12,6 +13,7 @@ from multidict import CIMultiDictProxy
 from rayrtc import Stream
 from rayrtc.cluster.client import Cluster
 from rayrtc.cluster.models import EndReason
+from rayrtc.errors import Unauthorized
 from tests.control_plane.conftest import SDP, Api, Replica, Workers, held, make_stream, none_held
 from tests.control_plane.worker import refusing, silent
 
@@ -45,8 +47,6 @@ async def patch(api: Api, path: str, data: str = FRAGMENT, **headers: str) -> An
 
 def code(answer: Answer) -> tuple[int, str]:
     """Status and error of a failure in the common body."""
-    import json
-
     body = json.loads(answer[2])
     assert body["status"] == "failed"
     return answer[0], body["meta"]["error"]
@@ -398,6 +398,17 @@ async def test_a_token(replica: Replica, workers: Workers, where: str) -> None:
     for path in ("/whip", location):
         assert (await ask(api, "OPTIONS", path, **question))[0] == 200
     assert (await ask(api, "DELETE", location, Authorization="Bearer a-token"))[0] == 200
+
+
+async def test_the_contracts_own_refusal_asks_for_a_token(replica: Replica) -> None:
+    def refuse() -> None:
+        raise Unauthorized
+
+    app = FastAPI()
+    make_stream().mount(app, dependencies=[Depends(refuse)])
+    answer = await publish(await replica(app))
+    assert code(answer) == (401, "unauthorized")
+    assert answer[1]["WWW-Authenticate"] == "Bearer"
 
 
 async def test_an_application_keeps_its_own_routes(replica: Replica, workers: Workers) -> None:

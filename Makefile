@@ -57,6 +57,7 @@ $(VENV)/.tests: requirements-dev.lock $(VENV)/.installed
 test-install: $(VENV)/.tests
 	@$(TIMED) 'Chromium' sh deploy/setup/chromium.sh
 	@$(TIMED) 'network tools' sh deploy/setup/network.sh
+	@$(TIMED) 'GStreamer' sh deploy/setup/gstreamer.sh
 
 test: test-install
 	@$(TIMED) 'lint' $(MAKE) --no-print-directory lint

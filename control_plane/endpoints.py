@@ -1,8 +1,5 @@
 """What the routes of a stream do."""
 
-import asyncio
-import logging
-import time
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -19,19 +16,16 @@ from control_plane.bodies import (
     argument_names,
     few_errors,
 )
+from control_plane.ice_servers import client_configuration
 from control_plane.limits import EVENTS_WAIT, LATEST_TIMEOUT_MAX, while_connected
 from control_plane.replica import Replica
+from control_plane.signalling import Signalling
 from control_plane.sse import CURSOR, EventStream, Form, events, plain
 from rayrtc.cluster import codec
 from rayrtc.cluster.models import ConnectionId, ConnectionState
 from rayrtc.cluster.redis import UNREACHABLE
-from rayrtc.errors import ICEServersUnavailable, NoWorkerAvailable, RayRTCError
+from rayrtc.errors import NoWorkerAvailable, RayRTCError
 from rayrtc.stream import Stream
-
-logger = logging.getLogger(__name__)
-
-RTC_CONFIGURATION_TIMEOUT = 10.0
-"""Seconds that a stream's callable may take for its configuration."""
 
 WebRTCId = Annotated[ConnectionId, Query()]
 Cursor = Annotated[str, Query(pattern=CURSOR, description="Resume after this event id.")]
@@ -44,61 +38,20 @@ class Endpoints:
     def __init__(self, replica: Replica, stream: Stream) -> None:
         self._replica = replica
         self._stream = stream
+        self._signalling = Signalling(replica, stream)
 
     async def offer(
         self, body: Annotated[Offer | IceCandidate, Body(discriminator="type")], request: Request
     ) -> Answer | Success:
         """Answer an offer, or take a remote ICE candidate."""
         if isinstance(body, IceCandidate):
-            await while_connected(request, self._candidate(body))
+            candidate = body.candidate.model_dump() if body.candidate else None
+            await while_connected(request, self._signalling.candidate(body.webrtc_id, candidate))
             return Success()
-        return await while_connected(
-            request, self._offer(body, getattr(request.state, "request_id", ""))
-        )
-
-    async def _offer(self, body: Offer, request_id: str) -> Answer:
-        metrics, name = self._replica.metrics, self._stream.name
-        started = time.monotonic()
-        outcome = "cancelled"
-        try:
-            answer = await self._replica.services.assignment.offer(
-                name, self._stream.concurrency_limit, body.webrtc_id, body.sdp, request_id
-            )
-            outcome = "answered"
-            return Answer(sdp=answer.sdp)
-        except RayRTCError as error:
-            outcome = error.code
-            logger.info(
-                "offer refused: %s",
-                error,
-                extra={"connection_id": body.webrtc_id, "stream": name, "request_id": request_id},
-            )
-            raise
-        except UNREACHABLE:
-            outcome = NoWorkerAvailable.code
-            raise
-        finally:
-            metrics.offers.labels(name, outcome).inc()
-            metrics.offer_seconds.labels(name).observe(time.monotonic() - started)
-
-    async def _candidate(self, body: IceCandidate) -> None:
-        candidate = body.candidate.model_dump() if body.candidate else None
-        if candidate is not None and not candidate["candidate"]:
-            candidate = None  # both mean the end of candidates (RFC 8838, 8.2)
-        outcome = "cancelled"
-        try:
-            await self._replica.services.candidates.forward(
-                self._stream.name, body.webrtc_id, candidate
-            )
-            outcome = "taken"
-        except RayRTCError as error:
-            outcome = error.code
-            raise
-        except UNREACHABLE:
-            outcome = NoWorkerAvailable.code
-            raise
-        finally:
-            self._replica.metrics.candidates.labels(outcome).inc()
+        request_id = getattr(request.state, "request_id", "")
+        with self._signalling.counting(body.webrtc_id, request_id):
+            offering = self._signalling.offer(body.webrtc_id, body.sdp, request_id)
+            return Answer(sdp=await while_connected(request, offering))
 
     def input_hook(self, model: type[BaseModel]) -> Callable[..., Any]:
         """The endpoint that takes inputs in the form of `model`."""
@@ -216,11 +169,4 @@ class Endpoints:
 
     async def rtc_configuration(self) -> dict[str, Any]:
         """The `RTCConfiguration` for the client's peer connection."""
-        try:
-            async with asyncio.timeout(RTC_CONFIGURATION_TIMEOUT):
-                configuration = await self._stream.resolve_rtc_configuration()
-            return {name: codec.to_json(value) for name, value in configuration.items()}
-        except Exception as error:
-            # it is the stream author's callable: anything may be raised
-            logger.exception("rtc_configuration of stream %s failed", self._stream.name)
-            raise ICEServersUnavailable from error
+        return await client_configuration(self._stream)

@@ -74,24 +74,24 @@ class RequestTimeout(RayRTCError):
 class BoundedRequest(Request):
     """A request whose body is read within the limits and parsed as strict JSON (RFC 8259)."""
 
-    async def load(self) -> None:
+    async def load(self, limit: int = BODY_MAX) -> None:
         """Read the body.
 
         Raises:
-            TooLarge: it is larger than `BODY_MAX`, by its header or in fact.
+            TooLarge: it is larger than `limit` bytes, by its header or in fact.
             RequestTimeout: it took longer than `BODY_TIMEOUT`.
             ClientDisconnect: the client went away.
         """
         length = self.headers.get("content-length", "")
-        if length.isdecimal() and (len(length) > 18 or int(length) > BODY_MAX):
-            raise TooLarge(f"a body has at most {BODY_MAX} bytes")
+        if length.isdecimal() and (len(length) > 18 or int(length) > limit):
+            raise TooLarge(f"a body has at most {limit} bytes")
         body = bytearray()
         try:
             async with asyncio.timeout(BODY_TIMEOUT):
                 async for chunk in self.stream():
                     body += chunk
-                    if len(body) > BODY_MAX:
-                        raise TooLarge(f"a body has at most {BODY_MAX} bytes")
+                    if len(body) > limit:
+                        raise TooLarge(f"a body has at most {limit} bytes")
         except TimeoutError as error:
             raise RequestTimeout(f"the body took longer than {BODY_TIMEOUT:g} s") from error
         self._body = bytes(body)
@@ -168,8 +168,7 @@ class ContractSocketRoute(APIWebSocketRoute):
 
 def failure(error: RayRTCError) -> JSONResponse:
     """The answer to a client for `error`."""
-    headers = None if error.retry_after is None else {"Retry-After": str(error.retry_after)}
-    return JSONResponse(error.body(), error.status, headers)
+    return JSONResponse(error.body(), error.status, error.headers())
 
 
 def _refusal(error: RayRTCError | HTTPException) -> JSONResponse:

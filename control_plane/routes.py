@@ -10,6 +10,7 @@ from fastapi.params import Depends
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from control_plane.bodies import Alive, Answer, Failure, Output, Ready, Success, inputs_body
+from control_plane.cross_origin import CrossOriginRoute
 from control_plane.endpoints import Endpoints
 from control_plane.limits import (
     ContractRoute,
@@ -19,22 +20,39 @@ from control_plane.limits import (
 )
 from control_plane.operations import Operations
 from control_plane.replica import replica_of
+from control_plane.sdpfrag import MEDIA_TYPE as SDPFRAG
 from control_plane.sockets import Sockets
 from control_plane.sse import EventStream
 from control_plane.twilio import HANDLER, INCOMING, IncomingCalls, TwiML
+from control_plane.whip import (
+    ENDPOINT_METHODS,
+    METHODS,
+    SDP,
+    SESSION_METHODS,
+    WHEP,
+    WHIP,
+    Protocol,
+    SDPAnswer,
+    SessionEndpoints,
+)
 from rayrtc.errors import (
     ConcurrencyLimitReached,
     ConnectionAlreadyExists,
     ConnectionClosed,
     Forbidden,
+    ICERestartUnsupported,
     ICEServersUnavailable,
     InvalidCandidate,
     InvalidSDP,
+    NotAcceptable,
     NoWorkerAvailable,
     OutputTimeout,
+    PreconditionFailed,
+    PreconditionRequired,
     RayRTCError,
     TooLarge,
     UnknownConnection,
+    UnsupportedMediaType,
     UnsupportedTrack,
 )
 from rayrtc.stream import Stream
@@ -58,6 +76,15 @@ EVENT: dict[str, Any] = {
     "required": ["data"],
 }
 """One event of a stream, for tools that read OpenAPI."""
+
+IF_MATCH: dict[str, Any] = {
+    "name": "If-Match",
+    "in": "header",
+    "required": True,
+    "description": "The `ETag` of the answer to the offer, or `*`",
+    "schema": {"type": "string"},
+}
+"""The ICE session that a request is for."""
 
 
 def mount_stream(
@@ -137,6 +164,10 @@ def mount_stream(
         dict[str, Any],
         _failures(ICEServersUnavailable),
     )
+    for protocol in (WHIP, WHEP):
+        _add_sessions(
+            app, path, tags, dependencies, SessionEndpoints(replica, stream, protocol), protocol
+        )
     sockets = Sockets(replica, stream)
     calls = IncomingCalls(replica, stream)
     incoming = _with_body(Forbidden, NoWorkerAvailable)
@@ -153,6 +184,82 @@ def mount_stream(
         telephone_handler=sockets.telephone_handler,
         handle_incoming_call=calls.handle_incoming_call,
     )
+
+
+def _add_sessions(
+    app: FastAPI,
+    prefix: str,
+    tags: Sequence[str | Enum] | None,
+    dependencies: Sequence[Depends] | None,
+    endpoints: SessionEndpoints,
+    protocol: Protocol,
+) -> None:
+    """The routes of WHIP or WHEP: the endpoint that takes offers, and its sessions."""
+    path = f"/{protocol.name}"
+    if not endpoints.supported:
+        _add_open(app, prefix + path, METHODS, endpoints.unsupported)
+        return
+    add = partial(_add, app, prefix, tags, dependencies, route_class=CrossOriginRoute)
+    taken = _with_body(
+        ConcurrencyLimitReached,
+        NoWorkerAvailable,
+        ICEServersUnavailable,
+        ConnectionAlreadyExists,
+        ConnectionClosed,
+        InvalidSDP,
+        UnsupportedTrack,
+        NotAcceptable,
+        UnsupportedMediaType,
+    )
+    taken[201] = {
+        "description": "The answer to the offer",
+        "headers": _headers(
+            Location="Path of the session",
+            ETag="Of the ICE session, for `If-Match`",
+            Link="An ICE server, once for each",
+        ),
+    }
+    add(
+        *("POST", path, endpoints.create, None, taken, SDPAnswer),
+        status=201,
+        extra=_request_body(SDP, "The offer"),
+    )
+    add("GET", path, endpoints.describe, None, {200: {"description": "Empty"}}, SDPAnswer)
+    add("HEAD", path, endpoints.describe, None, {}, SDPAnswer)
+    session = path + "/{session}"
+    known = (UnknownConnection, ConnectionClosed, NoWorkerAvailable)
+    patched = _with_body(
+        *known,
+        InvalidSDP,
+        InvalidCandidate,
+        UnsupportedMediaType,
+        PreconditionFailed,
+        PreconditionRequired,
+        ICERestartUnsupported,
+    )
+    add(
+        *("PATCH", session, endpoints.patch, None, patched),
+        status=204,
+        extra=_request_body(SDPFRAG, "Candidates (RFC 8840, 9)") | {"parameters": [IF_MATCH]},
+    )
+    add("DELETE", session, endpoints.delete, Success, _failures(*known))
+    add("GET", session, endpoints.describe_session, None, _failures(*known), status=204)
+    add("HEAD", session, endpoints.describe_session, None, {}, status=204)
+    for at, methods, options, not_allowed in (
+        (path, ENDPOINT_METHODS, endpoints.options, endpoints.not_allowed),
+        (session, SESSION_METHODS, endpoints.session_options, endpoints.session_not_allowed),
+    ):
+        _add_open(app, prefix + at, ["OPTIONS"], options)
+        others = [method for method in METHODS if method not in methods.split(", ")]
+        _add_open(app, prefix + at, others, not_allowed)
+
+
+def _add_open(
+    app: FastAPI, path: str, methods: Sequence[str], endpoint: Callable[..., Any]
+) -> None:
+    """A route without dependencies: browsers send no credentials with a preflight."""
+    route = CrossOriginRoute(path, endpoint, methods=list(methods), include_in_schema=False)
+    app.router.routes.append(route)
 
 
 def _add_operations(app: FastAPI, operations: Operations) -> None:
@@ -178,7 +285,12 @@ def _add(
     model: Any,
     responses: Responses,
     response_class: type[Response] = JSONResponse,
+    *,
+    status: int = 200,
+    extra: dict[str, Any] | None = None,
+    route_class: type[ContractRoute] = ContractRoute,
 ) -> None:
+    """Add a route; `extra` is what OpenAPI says beyond what FastAPI finds out."""
     if response_class is not JSONResponse:  # its failures are JSON all the same
         responses = {status: _as_json(entry) for status, entry in responses.items()}
     app.router.add_api_route(
@@ -186,13 +298,27 @@ def _add(
         endpoint,
         methods=[method],
         response_model=model,
-        status_code=200,
+        status_code=status,
         response_class=response_class,
         responses=responses,
         tags=list(tags) if tags else None,
         dependencies=dependencies,
-        route_class_override=ContractRoute,
+        include_in_schema=method != "HEAD",
+        openapi_extra=extra,
+        route_class_override=route_class,
     )
+
+
+def _request_body(media_type: str, description: str) -> dict[str, Any]:
+    schema = {"type": "string", "minLength": 1, "description": description}
+    return {"requestBody": {"required": True, "content": {media_type: {"schema": schema}}}}
+
+
+def _headers(**descriptions: str) -> dict[str, Any]:
+    return {
+        name: {"schema": {"type": "string"}, "description": text}
+        for name, text in descriptions.items()
+    }
 
 
 def _as_json(entry: dict[str, Any]) -> dict[str, Any]:
@@ -211,9 +337,7 @@ def _failures(*errors: type[RayRTCError]) -> Responses:
         entry = responses.setdefault(error.status, {"model": Failure, "description": ""})
         entry["description"] = ", ".join(filter(None, [entry["description"], error.code]))
         if error.status in (ConcurrencyLimitReached.status, NoWorkerAvailable.status):
-            entry["headers"] = {
-                "Retry-After": {"schema": {"type": "string"}, "description": "Seconds"}
-            }
+            entry["headers"] = _headers(**{"Retry-After": "Seconds"})
     return responses
 
 

@@ -31,6 +31,10 @@ class RayRTCError(Exception):
             meta["detail"] = self.detail
         return {"status": "failed", "meta": meta}
 
+    def headers(self) -> dict[str, str]:
+        """The headers that HTTP asks for with this answer."""
+        return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+
 
 class ConcurrencyLimitReached(RayRTCError):
     """The stream holds as many connections as its `concurrency_limit` allows."""
@@ -124,12 +128,81 @@ class Unauthorized(RayRTCError):
     code = "unauthorized"
     status = 401
 
+    def headers(self) -> dict[str, str]:
+        """RFC 9110, 15.5.2: the answer says what is asked for."""
+        return {"WWW-Authenticate": "Bearer"}
+
 
 class Forbidden(RayRTCError):
     """The request's signature is missing or wrong."""
 
     code = "forbidden"
     status = 403
+
+
+class UnsupportedMode(RayRTCError):
+    """The stream takes no media, or gives none, so this way to do so is not there."""
+
+    code = "unsupported_mode"
+    status = 404
+
+
+class MethodNotAllowed(RayRTCError):
+    """The resource does not have this method."""
+
+    code = "method_not_allowed"
+    status = 405
+
+    def __init__(self, allowed: str) -> None:
+        super().__init__(f"the methods here are {allowed}")
+        self._allowed = allowed
+
+    def headers(self) -> dict[str, str]:
+        """RFC 9110, 15.5.6: the answer lists the methods."""
+        return {"Allow": self._allowed}
+
+
+class NotAcceptable(RayRTCError):
+    """The client does not take the media type of the answer."""
+
+    code = "not_acceptable"
+    status = 406
+
+
+class PreconditionFailed(RayRTCError):
+    """The request is for another ICE session than the current one."""
+
+    code = "precondition_failed"
+    status = 412
+
+
+class UnsupportedMediaType(RayRTCError):
+    """The body is not of the media type that is taken here."""
+
+    code = "unsupported_media_type"
+    status = 415
+
+    def __init__(self, taken: str, header: str) -> None:
+        super().__init__(f"the body must be {taken}")
+        self._headers = {header: taken}
+
+    def headers(self) -> dict[str, str]:
+        """RFC 9110, 15.5.16: the answer says which one is."""
+        return self._headers
+
+
+class ICERestartUnsupported(RayRTCError):
+    """The connection takes further candidates, but cannot restart ICE."""
+
+    code = "ice_restart_unsupported"
+    status = 422
+
+
+class PreconditionRequired(RayRTCError):
+    """The request must say which ICE session it is for."""
+
+    code = "precondition_required"
+    status = 428
 
 
 class InvalidMessage(RayRTCError):

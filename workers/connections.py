@@ -47,6 +47,8 @@ MAX_EARLY_INPUTS = 256
 """Connections with such inputs; then the oldest is dropped."""
 MAX_ENDED = 4096
 """Ended sessions remembered, so that what is late for them is told so."""
+RELEASE_WAIT = 3.0
+"""Seconds that the end of a connection is waited for; it goes on afterwards."""
 ON_END_TIMEOUT = 5.0
 
 refused = Counter("rayrtc_worker_offers_refused_total", "Offers refused, by code.", ["code"])
@@ -175,11 +177,19 @@ class Connections:
             connection.close(reason)
             await asyncio.shield(connection.task)
 
-    async def release(self, connection_id: str, session: int) -> None:
-        """The control plane gave up on this session: close it, or refuse it if it comes late."""
+    async def release(
+        self, connection_id: str, session: int, reason: EndReason = EndReason.REFUSED
+    ) -> None:
+        """End this session, or refuse it if it comes late.
+
+        Returns at once when the control plane gave up on it (`refused`); else when it has ended, or
+        after `RELEASE_WAIT` when its handler does not.
+        """
         connection = self._connections.get(connection_id)
         if connection is not None and connection.session == session:
-            connection.close(EndReason.REFUSED)
+            connection.close(reason)
+            if reason is not EndReason.REFUSED:
+                await asyncio.wait([connection.task], timeout=RELEASE_WAIT)
         else:
             self._remember((connection_id, session))
 

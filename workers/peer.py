@@ -77,7 +77,8 @@ class Peer:
         try:
             await self._connection.setRemoteDescription(RTCSessionDescription(offer.sdp, "offer"))
             used = self._set_directions()
-            await self._connection.setLocalDescription(await self._connection.createAnswer())
+            answer = await self._connection.createAnswer()
+            await self._connection.setLocalDescription(_as_dtls_server(answer, offer))
         except OperationError as error:
             raise UnsupportedTrack("the offer has no codec in common with this side") from error
         except OSError:
@@ -143,3 +144,16 @@ class Peer:
         if self._connection.sctp is not None:
             transports.append(self._connection.sctp.transport.transport)
         return any(transport.state == "failed" for transport in transports)
+
+
+def _as_dtls_server(answer: RTCSessionDescription, offer: Offer) -> RTCSessionDescription:
+    """`answer` with the client opening DTLS, unless it wants to be the server itself.
+
+    As DTLS client aiortc offers ciphers for ECDSA certificates alone, so that it could not talk to
+    a client with an RSA certificate, such as GStreamer's. RFC 8842, 5.3 leaves the choice to the
+    answer when the offer does, and prefers the other one for speed; calls of aiortc and libwebrtc
+    connect as fast either way.
+    """
+    if "a=setup:passive" in offer.sdp:
+        return answer
+    return RTCSessionDescription(answer.sdp.replace("a=setup:active", "a=setup:passive"), "answer")

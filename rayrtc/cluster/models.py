@@ -196,11 +196,13 @@ class CandidateRequest(Model):
 
 
 class ReleaseRequest(Model):
-    """Control plane to worker: `POST /v1/release`: this session was given up."""
+    """Control plane to worker: `POST /v1/release`: this session was given up, or is to end."""
 
     version: int = VERSION
-    connection_id: str
+    connection_id: ConnectionId
     session: int
+    reason: EndReason = EndReason.REFUSED
+    """`refused`: its client has no answer. With any other, the answer comes after the end."""
 
 
 class WorkerRefusal(Model):

@@ -1,11 +1,14 @@
 """Habits of pages beside those of the sample code, in Chromium."""
 
 import asyncio
+import json
 from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 from playwright.async_api import Browser, Page
 
-from tests.conformance.chromium import call, chromium, opened
+from tests.conformance.call import events
+from tests.conformance.chromium import FREQUENCY, call, chromium, opened
 from tests.conformance.observed import Observed
 from tests.conformance.verify import problems
 
@@ -43,6 +46,68 @@ async def test_a_page_shows_why_it_was_refused(base_url: str) -> None:
         await first.click("#stop")
         await first.wait_for_function("peerConnection.connectionState === 'closed'")
     assert refused.errors[0].startswith("429 ")
+
+
+OTHER_ORIGIN = "http://localhost:9/page.html"
+"""Of a page that comes from nowhere near the system."""
+PUBLISH_AND_PLAY = """async ([whip, whep]) => {
+  const headers = {Authorization: "Bearer TOKEN"}
+  const begin = async (url, pc) => {
+    await pc.setLocalDescription()
+    const answer = await fetch(url, {
+      method: "POST",
+      headers: {"Content-Type": "application/sdp", ...headers},
+      body: pc.localDescription.sdp,
+    })
+    if (answer.status !== 201) throw Error(await answer.text())
+    const session = new URL(answer.headers.get("Location"), answer.url).href
+    await pc.setRemoteDescription({type: "answer", sdp: await answer.text()})
+    await new Promise(done => {
+      pc.onconnectionstatechange = () => pc.connectionState === "connected" && done()
+    })
+    return {session, etag: answer.headers.get("ETag")}
+  }
+  const media = await navigator.mediaDevices.getUserMedia({audio: true})
+  const publisher = new RTCPeerConnection(), player = new RTCPeerConnection()
+  publisher.addTransceiver(media.getAudioTracks()[0], {direction: "sendonly"})
+  player.addTransceiver("audio", {direction: "recvonly"})
+  const [published, played] = [await begin(whip, publisher), await begin(whep, player)]
+  const packets = async () => {
+    const stats = [...(await player.getStats()).values()]
+    return stats.find(entry => entry.type === "inbound-rtp")?.packetsReceived ?? 0
+  }
+  while (await packets() < 50) await new Promise(done => setTimeout(done, 50))
+  window.end = async () => {
+    const statuses = []
+    for (const {session} of [published, played]) {
+      statuses.push((await fetch(session, {method: "DELETE", headers})).status)
+    }
+    return statuses
+  }
+  return published
+}"""
+
+
+async def test_a_page_of_another_origin(base_url: str) -> None:
+    """It publishes by WHIP and plays by WHEP, as its browser asks first and is let"""
+    url = f"{base_url}/audio-send"
+    async with chromium() as browser:
+        context = await browser.new_context(permissions=["microphone", "local-network-access"])
+        page = await context.new_page()
+        await page.route(
+            OTHER_ORIGIN, lambda route: route.fulfill(body="", content_type="text/html")
+        )
+        await page.goto(OTHER_ORIGIN)
+        endpoints = [f"{url}/whip", f"{base_url}/at-once/whep"]
+        async with asyncio.timeout(30):
+            published: dict[str, Any] = await page.evaluate(PUBLISH_AND_PLAY, endpoints)
+            assert published["etag"]
+            await asyncio.sleep(1)  # of the microphone's tone
+            assert await page.evaluate("end()") == [200, 200]
+        await context.close()
+    *outputs, end = await events(f"{url}/outputs", published["session"].rpartition("/")[2])
+    assert json.loads(end.data) == {"reason": "client_closed"}
+    assert any(abs(json.loads(o.data)[0]["frequency"] - FREQUENCY) < 6 for o in outputs), outputs
 
 
 def _single(

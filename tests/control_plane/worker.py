@@ -108,6 +108,8 @@ class FakeWorker:
     async def _release(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         self.released.append(body)
+        if body["reason"] != "refused" and body["connection_id"] in self.live:
+            await self.close(body["connection_id"], EndReason(body["reason"]))
         self.live.pop(body["connection_id"], None)
         return web.json_response({})
 

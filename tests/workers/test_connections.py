@@ -339,3 +339,31 @@ async def test_calls_leave_no_task_thread_or_descriptor(handler: type) -> None:
             await host.connections.close("half", EndReason.CONNECT_TIMEOUT)
             before = before or held()  # the first call imports and starts what stays
         await until(lambda: held() <= before)
+
+
+async def test_a_client_that_asks_for_its_end_is_answered_after_it() -> None:
+    """WHIP's DELETE: its slot is free then, and the end is its own."""
+    async with hosting(AsyncEcho()) as host, calling(host) as (client, connection):
+        await host.connections.release(connection.id, connection.session, EndReason.CLIENT_CLOSED)
+        assert host.reasons == [EndReason.CLIENT_CLOSED]
+        assert not len(host.connections)
+        await client.wait_for_state("closed")
+        assert {"type": "update_connection", "data": "closed"} not in client.messages
+        # a repeated request finds nothing to end
+        await host.connections.release(connection.id, connection.session, EndReason.CLIENT_CLOSED)
+
+
+async def test_a_handler_that_does_not_end_holds_up_the_answer_for_a_moment_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "RELEASE_WAIT", 0.1)
+
+    class Lingering(AsyncEcho):
+        async def shutdown(self) -> None:
+            await asyncio.sleep(1)
+
+    async with hosting(Lingering()) as host, calling(host) as (_, connection):
+        await host.connections.release(connection.id, connection.session, EndReason.CLIENT_CLOSED)
+        assert connection.reason is EndReason.CLIENT_CLOSED
+        assert host.reasons == []
+        await until(lambda: host.reasons)

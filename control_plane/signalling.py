@@ -1,0 +1,80 @@
+"""Offers and remote candidates of one stream, counted, whichever protocol they came by."""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from control_plane.replica import Replica
+from rayrtc.cluster.redis import UNREACHABLE
+from rayrtc.errors import NoWorkerAvailable, RayRTCError
+from rayrtc.stream import Stream
+
+logger = logging.getLogger(__name__)
+
+
+class Signalling:
+    """Hands offers and candidates to workers."""
+
+    def __init__(self, replica: Replica, stream: Stream) -> None:
+        self._replica = replica
+        self._stream = stream
+
+    @contextmanager
+    def counting(self, connection_id: str, request_id: str) -> Iterator[None]:
+        """Count an offer by how the block ends."""
+        metrics, name = self._replica.metrics, self._stream.name
+        started = time.monotonic()
+        outcome = "cancelled"
+        try:
+            yield
+            outcome = "answered"
+        except RayRTCError as error:
+            outcome = error.code
+            logger.info(
+                "offer refused: %s",
+                error,
+                extra={"connection_id": connection_id, "stream": name, "request_id": request_id},
+            )
+            raise
+        except UNREACHABLE:
+            outcome = NoWorkerAvailable.code
+            raise
+        finally:
+            metrics.offers.labels(name, outcome).inc()
+            metrics.offer_seconds.labels(name).observe(time.monotonic() - started)
+
+    async def offer(self, connection_id: str, sdp: str, request_id: str) -> str:
+        """The SDP of the worker that took the connection. To be counted by the caller.
+
+        Raises:
+            RayRTCError, RedisError: as `Assignment.offer`.
+        """
+        answer = await self._replica.services.assignment.offer(
+            self._stream.name, self._stream.concurrency_limit, connection_id, sdp, request_id
+        )
+        return answer.sdp
+
+    async def candidate(self, connection_id: str, candidate: dict[str, Any] | None) -> None:
+        """Hand over one remote candidate; None, or an empty one, is the end of them.
+
+        Raises:
+            RayRTCError, RedisError: as `Candidates.forward`.
+        """
+        if candidate is not None and not candidate["candidate"]:
+            candidate = None  # both mean the end of candidates (RFC 8838, 8.2)
+        outcome = "cancelled"
+        try:
+            await self._replica.services.candidates.forward(
+                self._stream.name, connection_id, candidate
+            )
+            outcome = "taken"
+        except RayRTCError as error:
+            outcome = error.code
+            raise
+        except UNREACHABLE:
+            outcome = NoWorkerAvailable.code
+            raise
+        finally:
+            self._replica.metrics.candidates.labels(outcome).inc()

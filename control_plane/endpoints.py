@@ -1,6 +1,5 @@
 """What the routes of a stream do."""
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -19,19 +18,17 @@ from control_plane.bodies import (
     argument_names,
     few_errors,
 )
+from control_plane.ice_servers import client_configuration
 from control_plane.limits import EVENTS_WAIT, LATEST_TIMEOUT_MAX, while_connected
 from control_plane.replica import Replica
 from control_plane.sse import CURSOR, EventStream, Form, events, plain
 from rayrtc.cluster import codec
 from rayrtc.cluster.models import ConnectionId, ConnectionState
 from rayrtc.cluster.redis import UNREACHABLE
-from rayrtc.errors import ICEServersUnavailable, NoWorkerAvailable, RayRTCError
+from rayrtc.errors import NoWorkerAvailable, RayRTCError
 from rayrtc.stream import Stream
 
 logger = logging.getLogger(__name__)
-
-RTC_CONFIGURATION_TIMEOUT = 10.0
-"""Seconds that a stream's callable may take for its configuration."""
 
 WebRTCId = Annotated[ConnectionId, Query()]
 Cursor = Annotated[str, Query(pattern=CURSOR, description="Resume after this event id.")]
@@ -214,13 +211,7 @@ class Endpoints:
         )
         return Output(id=entry.id, args=plain(entry))
 
-    async def rtc_configuration(self) -> dict[str, Any]:
+    async def rtc_configuration(self, response: Response) -> dict[str, Any]:
         """The `RTCConfiguration` for the client's peer connection."""
-        try:
-            async with asyncio.timeout(RTC_CONFIGURATION_TIMEOUT):
-                configuration = await self._stream.resolve_rtc_configuration()
-            return {name: codec.to_json(value) for name, value in configuration.items()}
-        except Exception as error:
-            # it is the stream author's callable: anything may be raised
-            logger.exception("rtc_configuration of stream %s failed", self._stream.name)
-            raise ICEServersUnavailable from error
+        response.headers["Cache-Control"] = "no-store"  # it may hold credentials
+        return await client_configuration(self._stream, self._replica.services.settings)

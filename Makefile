@@ -55,6 +55,7 @@ $(VENV)/.tests: requirements-dev.lock $(VENV)/.installed
 
 test-install: $(VENV)/.tests
 	@$(TIMED) 'Chromium' sh deploy/setup/chromium.sh
+	@$(TIMED) 'TURN server' sh deploy/setup/coturn.sh
 
 test: test-install
 	@$(TIMED) 'lint' $(MAKE) --no-print-directory lint

@@ -18,13 +18,17 @@ def find_browser() -> str:
 
 @asynccontextmanager
 async def browsing(
-    microphone: str | None = None, camera: Path | None = None, fps: int = 20
+    microphone: str | None = None,
+    camera: Path | None = None,
+    fps: int = 20,
+    trusted: str | None = None,
 ) -> AsyncIterator[Browser]:
     """A browser that asks nobody for permission.
 
     Args:
         microphone: path of the WAV file that it plays, `%noloop` behind it for once; else beeps.
         camera: path of the Y4M file that it shows; else a test picture, `fps` times a second.
+        trusted: URL of another host that gets them over plain HTTP.
     """
     options = [
         "--no-sandbox",
@@ -38,6 +42,8 @@ async def browsing(
         options.append(f"--use-file-for-fake-audio-capture={microphone}")
     if camera is not None:
         options.append(f"--use-file-for-fake-video-capture={camera}")
+    if trusted is not None:
+        options.append(f"--unsafely-treat-insecure-origin-as-secure={trusted}")
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=find_browser(), args=options)
         try:

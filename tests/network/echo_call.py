@@ -69,12 +69,13 @@ async def _packets(client: Client) -> dict[str, Any]:
         candidate = report[pair.remote_candidate_id]
         kind, address = candidate.candidate_type.value, candidate.address
     sent, received, lost = names
+    come = (("received", received), ("lost", lost))
     return {
         "out": {
             "sent": stats["outbound-rtp"][sent],
             "lost": stats.get("remote-inbound-rtp", {}).get(lost),
         },
-        "in": {"received": stats["inbound-rtp"][received], "lost": stats["inbound-rtp"][lost]},
+        "in": {name: stats.get("inbound-rtp", {}).get(key, 0) for name, key in come},
         "relay": address if kind == "relay" else None,
     }
 

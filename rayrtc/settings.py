@@ -195,16 +195,14 @@ class Settings(BaseSettings):
     def _turn_urls(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for url in value:
             if not TURN_URL.fullmatch(url):
-                raise ValueError(f"{url!r} is not of the form turn:HOST:PORT?transport=udp")
+                raise ValueError("a URL is not of the form turn:HOST:PORT?transport=udp")
         return value
 
     @field_validator("worker_turn_url")
     @classmethod
     def _worker_turn_url(cls, value: str | None) -> str | None:
         if value is not None and not WORKER_TURN_URL.fullmatch(value):
-            raise ValueError(
-                f"{value!r} is not of the form turn:HOST:PORT?transport=udp (or tcp), turns:HOST"
-            )
+            raise ValueError("is not of the form turn:HOST:PORT?transport=udp (or tcp), turns:HOST")
         return value
 
     @field_validator("turn_secret")

@@ -13,21 +13,25 @@ import aiortc.codecs.g722
 import aiortc.codecs.opus
 import aiortc.rtp
 import numpy as np
+from aiortc import RTCDtlsTransport
 from aiortc import rtcrtpreceiver as receiver
 from aiortc.codecs.opus import SAMPLE_RATE, SAMPLES_PER_FRAME, OpusEncoder
 from av.audio.frame import AudioFrame
 from av.frame import Frame
 
+from workers import handshakes
 from workers.decoding import decode
 from workers.packet_order import create_jitter_buffer
 from workers.resampler import Resampler
 
 REPLACED = (
+    "aioice.ice.Connection.check_incoming",
     "aioice.ice.get_host_addresses",
     "aiortc.codecs.g711.AudioResampler",
     "aiortc.codecs.g722.AudioResampler",
     "aiortc.codecs.opus.AudioResampler",
     "aiortc.codecs.opus.OpusEncoder.encode",
+    "aiortc.rtcdtlstransport.RTCDtlsTransport._do_handshake",
     "aiortc.rtcrtpreceiver.JitterBuffer",
     "aiortc.rtcrtpreceiver.decoder_worker",
     "aiortc.rtp.compute_audio_level_dbov",
@@ -35,6 +39,7 @@ REPLACED = (
 """What `apply` replaces."""
 
 USED = (
+    "aioice.stun.Transaction.__init__",
     "aiortc.exceptions.OperationError",
     "aiortc.rtcicetransport.connection_kwargs",
     "aiortc.sdp.SessionDescription.parse",
@@ -52,8 +57,8 @@ def apply(addresses: Sequence[str] = ()) -> None:
     Candidates are offered for `addresses` alone; without any, for all that aioice finds, or for
     loopback when the host has nothing else. aiortc's resampling starts no threads, the audio
     level of sent packets (RFC 6464) is computed by NumPy instead of a Python loop, Opus packets
-    have the time of their frame, received audio is not held back, and what waits for a decoder is
-    bounded.
+    have the time of their frame, received audio is not held back, what waits for a decoder is
+    bounded, and what ICE and DTLS lose is sent again soon.
 
     Raises:
         ValueError: one of `addresses` is no IP address.
@@ -73,6 +78,8 @@ def apply(addresses: Sequence[str] = ()) -> None:
     receiver.decoder_worker = decode  # type: ignore[assignment]
     OpusEncoder.encode = encode_opus  # type: ignore[method-assign]
     aiortc.rtp.compute_audio_level_dbov = audio_level
+    aioice.ice.Connection.check_incoming = handshakes.check_incoming  # type: ignore[method-assign]
+    RTCDtlsTransport._do_handshake = handshakes.do_handshake  # type: ignore[method-assign]
 
 
 def audio_level(frame: AudioFrame) -> int:

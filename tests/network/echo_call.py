@@ -1,7 +1,7 @@
 """Calls an echo with a tone, to be run on a host of its own. Prints a JSON line for each call.
 
-* `connect`: seconds from the offer to connected media.
-* `heard`: seconds of the tone that came back; `gap`: the longest time without it.
+* `connect`: seconds from the offer to the first packet of sound from the server.
+* `heard`: seconds of the tone that came back from then on; `gap`: the longest time without it.
 * `out`, `in`: packets on the way to the server and back, and those of them that are missing by
   their sequence numbers (`out`: in the last RTCP report of the server).
 * `relay`: the address of the server's side, if a TURN server has it.
@@ -29,7 +29,10 @@ async def call(client: Client, seconds: float) -> dict[str, Any]:
     report: dict[str, Any] = {"connect": None}
     begin = time.monotonic()
     try:
-        await client.connect(CONNECT_TIMEOUT)
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            await client.connect(CONNECT_TIMEOUT)
+            while not await _packets_received(client):
+                await asyncio.sleep(0.02)
         report["connect"] = round(time.monotonic() - begin, 2)
         begin = time.monotonic()
         await asyncio.sleep(seconds)
@@ -39,6 +42,14 @@ async def call(client: Client, seconds: float) -> dict[str, Any]:
     finally:
         await client.close()
     return report
+
+
+async def _packets_received(client: Client) -> int:
+    if isinstance(client, AiortcClient):
+        stats = (await client.pc.getStats()).values()
+        return sum(entry.packetsReceived for entry in stats if entry.type == "inbound-rtp")
+    stats = (await client.pc.get_stats()).values()
+    return sum(e.packets_received for e in stats if e.type.value == "inbound-rtp")
 
 
 def _sound(client: Client, begin: float, end: float) -> dict[str, float]:

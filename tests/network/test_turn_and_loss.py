@@ -54,4 +54,7 @@ def test_a_call_goes_on_when_a_fifth_of_the_packets_is_lost(running: Site, clien
         )
     assert call["connect"] is not None, call
     assert call["in"]["lost"] > 0
-    assert call["heard"] > 1
+    # each packet has to arrive twice, for it is an echo: 64 of 100 do
+    assert call["in"]["received"] > 50
+    if client == "libwebrtc":  # aiortc leaves out much of what came; browsers conceal what did not
+        assert call["heard"] > 1.5

@@ -1,4 +1,4 @@
-"""TURN credentials from a shared secret: wrong ones leave clients behind firewalls without calls."""
+"""TURN credentials from a shared secret: with wrong ones, no call from behind a firewall."""
 
 import base64
 import hashlib

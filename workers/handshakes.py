@@ -42,12 +42,12 @@ async def do_handshake(self: RTCDtlsTransport) -> None:
     """
     transport = self.transport
     flights = _Flights(transport)
-    transport._send = flights.send  # type: ignore[method-assign]
+    transport._send = flights.send
     try:
         await _do_handshake(self)
     finally:
         flights.end()
-        transport._send = flights.original  # type: ignore[method-assign]
+        transport._send = flights.original
 
 
 class _Flights:

@@ -8,6 +8,7 @@ import ipaddress
 from collections.abc import Sequence
 
 import aioice.ice
+import aioice.turn
 import aiortc.codecs.g711
 import aiortc.codecs.g722
 import aiortc.codecs.opus
@@ -19,7 +20,7 @@ from aiortc.codecs.opus import SAMPLE_RATE, SAMPLES_PER_FRAME, OpusEncoder
 from av.audio.frame import AudioFrame
 from av.frame import Frame
 
-from workers import handshakes
+from workers import allocations, handshakes
 from workers.decoding import decode
 from workers.packet_order import create_jitter_buffer
 from workers.resampler import Resampler
@@ -27,6 +28,7 @@ from workers.resampler import Resampler
 REPLACED = (
     "aioice.ice.Connection.check_incoming",
     "aioice.ice.get_host_addresses",
+    "aioice.turn.TurnClientMixin.delete",
     "aiortc.codecs.g711.AudioResampler",
     "aiortc.codecs.g722.AudioResampler",
     "aiortc.codecs.opus.AudioResampler",
@@ -58,7 +60,8 @@ def apply(addresses: Sequence[str] = ()) -> None:
     loopback when the host has nothing else. aiortc's resampling starts no threads, the audio
     level of sent packets (RFC 6464) is computed by NumPy instead of a Python loop, Opus packets
     have the time of their frame, received audio is not held back, what waits for a decoder is
-    bounded, and what ICE and DTLS lose is sent again soon.
+    bounded, what ICE and DTLS lose is sent again soon, and a TURN server that has gone silent does
+    not keep connections from closing.
 
     Raises:
         ValueError: one of `addresses` is no IP address.
@@ -80,6 +83,7 @@ def apply(addresses: Sequence[str] = ()) -> None:
     aiortc.rtp.compute_audio_level_dbov = audio_level
     aioice.ice.Connection.check_incoming = handshakes.check_incoming  # type: ignore[method-assign]
     RTCDtlsTransport._do_handshake = handshakes.do_handshake  # type: ignore[method-assign]
+    aioice.turn.TurnClientMixin.delete = allocations.delete  # type: ignore[method-assign]
 
 
 def audio_level(frame: AudioFrame) -> int:

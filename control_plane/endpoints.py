@@ -167,6 +167,7 @@ class Endpoints:
         )
         return Output(id=entry.id, args=plain(entry))
 
-    async def rtc_configuration(self) -> dict[str, Any]:
+    async def rtc_configuration(self, response: Response) -> dict[str, Any]:
         """The `RTCConfiguration` for the client's peer connection."""
-        return await client_configuration(self._stream)
+        response.headers["Cache-Control"] = "no-store"  # it may hold credentials
+        return await client_configuration(self._stream, self._replica.services.settings)

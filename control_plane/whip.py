@@ -16,8 +16,9 @@ from fastapi import Request, Response
 
 from control_plane.bodies import Success
 from control_plane.cross_origin import preflight
-from control_plane.ice_servers import client_configuration, ice_server_links
+from control_plane.ice_servers import client_configuration
 from control_plane.limits import SDP_MAX, BoundedRequest, while_connected
+from control_plane.links import ice_server_links
 from control_plane.replica import Replica
 from control_plane.sdpfrag import MEDIA_TYPE as SDPFRAG
 from control_plane.sdpfrag import Fragment, parse_fragment
@@ -104,7 +105,8 @@ class SessionEndpoints:
         session = f"{self._protocol.name}-{random}-{tag}"
         with self._signalling.counting(session, request_id):
             offer = one_way(sdp, self._protocol.direction)
-            links = ice_server_links(await client_configuration(self._stream))
+            settings = self._replica.services.settings
+            links = ice_server_links(await client_configuration(self._stream, settings))
             answer = await self._signalling.offer(session, offer, request_id)
         response = SDPAnswer(
             mux_only(answer),

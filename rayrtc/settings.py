@@ -1,11 +1,20 @@
 """Every option of every service, once. Set by environment variables with the prefix `RAYRTC_`."""
 
+import re
 from functools import cache
 from ipaddress import ip_address, ip_network
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+_HOST = r"[^\s,?:/@\[\]]+"
+TURN_URL = re.compile(rf"turns?:({_HOST}|\[[0-9A-Fa-f:.]+\])(:\d{{1,5}})?(\?transport=(udp|tcp))?")
+"""RFC 7065."""
+WORKER_TURN_URL = re.compile(
+    rf"turn:{_HOST}(:\d{{1,5}})?(\?transport=(udp|tcp))?|turns:{_HOST}(:\d{{1,5}})?(\?transport=tcp)?"
+)
+"""What aiortc takes of it: no IPv6 literal, TLS over TCP alone."""
 
 
 class Settings(BaseSettings):
@@ -163,8 +172,38 @@ class Settings(BaseSettings):
         10.0, gt=0, description="Remote candidates are awaited this long after the offer."
     )
 
+    # TURN (docs/turn.md). The secret is last: whether it is needed depends on the others.
+    turn_urls: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="TURN servers that clients are given, as turn: and turns: URLs, "
+        "comma-separated.",
+    )
+    worker_turn_url: str | None = Field(
+        None,
+        description="TURN server through which workers can be reached whose own addresses clients "
+        "cannot reach. One relayed address for each connection.",
+    )
+    turn_ttl: int = Field(
+        86400,
+        ge=60,
+        description="TURN credentials begin no new use after this. Should outlast the longest "
+        "call: some servers check it during the call too.",
+    )
+    turn_secret: SecretStr | None = Field(
+        None,
+        description="Secret shared with the TURN servers (coturn: static-auth-secret), of which "
+        "each client and connection gets credentials of its own.",
+        min_length=1,
+        validate_default=True,
+    )
+
     @field_validator(
-        "advertised_hosts", "ice_addresses", "ice_interfaces", "trusted_proxies", mode="before"
+        "advertised_hosts",
+        "ice_addresses",
+        "ice_interfaces",
+        "trusted_proxies",
+        "turn_urls",
+        mode="before",
     )
     @classmethod
     def _split(cls, value: object) -> object:
@@ -195,6 +234,28 @@ class Settings(BaseSettings):
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for network in value:
             ip_network(network)
+        return value
+
+    @field_validator("turn_urls")
+    @classmethod
+    def _turn_urls(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for url in value:
+            if not TURN_URL.fullmatch(url):
+                raise ValueError("a URL is not of the form turn:HOST:PORT?transport=udp")
+        return value
+
+    @field_validator("worker_turn_url")
+    @classmethod
+    def _worker_turn_url(cls, value: str | None) -> str | None:
+        if value is not None and not WORKER_TURN_URL.fullmatch(value):
+            raise ValueError("is not of the form turn:HOST:PORT?transport=udp (or tcp), turns:HOST")
+        return value
+
+    @field_validator("turn_secret")
+    @classmethod
+    def _turn_secret(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value is None and (info.data.get("turn_urls") or info.data.get("worker_turn_url")):
+            raise ValueError("is needed with RAYRTC_TURN_URLS and RAYRTC_WORKER_TURN_URL")
         return value
 
     def secret(self) -> str:

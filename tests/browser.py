@@ -23,6 +23,7 @@ async def browsing(
     fps: int = 20,
     executable: str | None = None,
     more: Sequence[str] = (),
+    trusted: str | None = None,
 ) -> AsyncIterator[Browser]:
     """A browser that asks nobody for permission.
 
@@ -31,6 +32,7 @@ async def browsing(
         camera: path of the Y4M file that it shows; else a test picture, `fps` times a second.
         executable: what starts it, in place of the browser that is found.
         more: options of its command line.
+        trusted: URL of another host that gets them over plain HTTP.
     """
     options = [
         "--no-sandbox",
@@ -45,6 +47,8 @@ async def browsing(
         options.append(f"--use-file-for-fake-audio-capture={microphone}")
     if camera is not None:
         options.append(f"--use-file-for-fake-video-capture={camera}")
+    if trusted is not None:
+        options.append(f"--unsafely-treat-insecure-origin-as-secure={trusted}")
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
             executable_path=executable or find_browser(), args=options

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp.web import WebSocketResponse
+from aiortc import RTCConfiguration
 from prometheus_client import Counter
 
 from rayrtc.cluster.models import (
@@ -26,6 +27,7 @@ from rayrtc.errors import (
 )
 from rayrtc.settings import Settings
 from rayrtc.stream import Stream
+from rayrtc.turn_secret import worker_ice_servers
 from workers import patches
 from workers.connection import Connection, Outputs, Refused
 from workers.ice import parse_candidate, rtc_configuration
@@ -87,10 +89,8 @@ class Connections:
         self._outputs = outputs
         self._on_end = on_end
         self._udp_mux = udp_mux
-        self._configurations = {
-            name: rtc_configuration(stream.server_rtc_configuration)
-            for name, stream in streams.items()
-        }
+        for stream in streams.values():
+            self._configuration(stream)  # what is wrong is found now, not at the first offer
         self._connections: dict[str, Connection] = {}
         """By id; of two sessions of one id, the newer."""
         self._open: set[Connection] = set()
@@ -223,12 +223,17 @@ class Connections:
     def _webrtc(self, request: OfferRequest) -> TransportFactory:
         def make(events: Events, log: Log) -> WebRTC:
             stream = self._streams[request.stream]
-            configuration = self._configurations[request.stream]
+            configuration = self._configuration(stream)
             return WebRTC(
                 request.sdp, stream, self._settings, configuration, self._udp_mux, events, log
             )
 
         return make
+
+    def _configuration(self, stream: Stream) -> RTCConfiguration:
+        """For one connection: a worker lives longer than TURN credentials are valid."""
+        added = worker_ice_servers(self._settings)
+        return rtc_configuration(stream.server_rtc_configuration, added)
 
     async def _open_connection(
         self, request: ConnectionRequest, transport: TransportFactory

@@ -2,7 +2,7 @@
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiortc import (
@@ -25,10 +25,13 @@ _MDNS = re.compile(r"[A-Za-z0-9-]{1,63}\.local", re.IGNORECASE)
 _TYPES = ("host", "srflx", "prflx", "relay")
 
 
-def rtc_configuration(source: Mapping[str, Any] | None) -> RTCConfiguration:
+def rtc_configuration(
+    source: Mapping[str, Any] | None, added: Sequence[Mapping[str, Any]] = ()
+) -> RTCConfiguration:
     """aiortc's configuration from the members of a W3C `RTCConfiguration`.
 
-    Without `iceServers` there are none: aiortc's default STUN server costs 5 s where it is out of
+    `added` are further ICE servers; aiortc uses the first TURN server and the first STUN server of
+    all. Without any there are none: aiortc's default STUN server costs 5 s where it is out of
     reach. Members that aiortc has no counterpart of are ignored.
 
     Raises:
@@ -36,7 +39,7 @@ def rtc_configuration(source: Mapping[str, Any] | None) -> RTCConfiguration:
     """
     source = source or {}
     try:
-        servers = [_server(server) for server in source.get("iceServers") or ()]
+        servers = [_server(server) for server in (*(source.get("iceServers") or ()), *added)]
         connection_kwargs(servers)  # parses the URLs
         return RTCConfiguration(
             iceServers=servers,

@@ -4,27 +4,34 @@ Both packages are pinned; `tests/workers/test_patches.py` fails when a name has 
 shape.
 """
 
+import aioice.ice
+import aioice.turn
 import aiortc.codecs.g711
 import aiortc.codecs.g722
 import aiortc.codecs.opus
 import aiortc.rtcicetransport
 import aiortc.rtp
 import numpy as np
+from aiortc import RTCDtlsTransport
 from aiortc import rtcrtpreceiver as receiver
 from aiortc.codecs.opus import SAMPLE_RATE, SAMPLES_PER_FRAME, OpusEncoder
 from av.audio.frame import AudioFrame
 from av.frame import Frame
 
+from workers import allocations, handshakes
 from workers.decoding import decode
 from workers.ice_connection import create_connection
 from workers.packet_order import create_jitter_buffer
 from workers.resampler import Resampler
 
 REPLACED = (
+    "aioice.ice.Connection.check_incoming",
+    "aioice.turn.TurnClientMixin.delete",
     "aiortc.codecs.g711.AudioResampler",
     "aiortc.codecs.g722.AudioResampler",
     "aiortc.codecs.opus.AudioResampler",
     "aiortc.codecs.opus.OpusEncoder.encode",
+    "aiortc.rtcdtlstransport.RTCDtlsTransport._do_handshake",
     "aiortc.rtcicetransport.Connection",
     "aiortc.rtcrtpreceiver.JitterBuffer",
     "aiortc.rtcrtpreceiver.decoder_worker",
@@ -41,6 +48,7 @@ USED = (
     "aioice.ice.StunProtocol.request",
     "aioice.ice.StunProtocol.send_data",
     "aioice.ice.server_reflexive_candidate",
+    "aioice.stun.Transaction.__init__",
     "aioice.utils.random_string",
     "aiortc.exceptions.OperationError",
     "aiortc.rtcicetransport.connection_kwargs",
@@ -56,8 +64,9 @@ def apply() -> None:
 
     Peer connections share the worker's UDP port where one is selected. aiortc's resampling starts
     no threads, the audio level of sent packets (RFC 6464) is computed by NumPy instead of a Python
-    loop, Opus packets have the time of their frame, received audio is not held back, and what waits
-    for a decoder is bounded.
+    loop, Opus packets have the time of their frame, received audio is not held back, what waits for
+    a decoder is bounded, what ICE and DTLS lose is sent again soon, and a TURN server that has gone
+    silent does not keep connections from closing.
     """
     aiortc.rtcicetransport.Connection = create_connection  # type: ignore[attr-defined,assignment]
     for codec in (aiortc.codecs.g711, aiortc.codecs.g722, aiortc.codecs.opus):
@@ -66,6 +75,9 @@ def apply() -> None:
     receiver.decoder_worker = decode  # type: ignore[assignment]
     OpusEncoder.encode = encode_opus  # type: ignore[method-assign]
     aiortc.rtp.compute_audio_level_dbov = audio_level
+    aioice.ice.Connection.check_incoming = handshakes.check_incoming  # type: ignore[method-assign]
+    RTCDtlsTransport._do_handshake = handshakes.do_handshake  # type: ignore[method-assign]
+    aioice.turn.TurnClientMixin.delete = allocations.delete  # type: ignore[method-assign]
 
 
 def audio_level(frame: AudioFrame) -> int:

@@ -11,9 +11,10 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from control_plane.app import create_app
+from rayrtc.turn_secret import turn_password
 from tests.control_plane.conftest import SECRET, Inputs, Replica, Workers, make_stream
 from tests.e2e.stack import free_port, wait_until
 
@@ -69,6 +70,39 @@ async def test_rtc_configuration(replica: Replica, kind: str) -> None:
     api = await replica(make_stream(rtc_configuration=kinds[kind]))
     expected = {} if kind == "none" else servers
     assert await api.get("/rtc-configuration") == (200, expected)
+
+
+@pytest.mark.parametrize(
+    "own", [None, {"iceServers": [{"urls": "stun:x"}]}, {"iceServers": {"urls": "stun:x"}}]
+)
+async def test_turn_servers_of_the_cluster_are_added(replica: Replica, own: Any) -> None:
+    """Without them a client behind a firewall has no call, whatever its stream was written with."""
+    api = await replica(
+        make_stream(rtc_configuration=own and {**own, "iceTransportPolicy": "relay"}),
+        turn_urls=("turn:turn.test:3478", "turns:turn.test:443"),
+        turn_secret=SecretStr("shared"),
+    )
+    status, configuration = await api.get("/rtc-configuration")
+    assert status == 200
+    *first, added = configuration.pop("iceServers")
+    assert first == ([{"urls": "stun:x"}] if own else [])
+    assert configuration == ({"iceTransportPolicy": "relay"} if own else {})
+    assert added["urls"] == ["turn:turn.test:3478", "turns:turn.test:443"]
+    assert added["credential"] == turn_password("shared", added["username"])
+    _, again = await api.get("/rtc-configuration")
+    assert again["iceServers"][-1]["username"] != added["username"]
+    async with api.session.get(api.url + "/rtc-configuration") as response:
+        assert response.headers["Cache-Control"] == "no-store"
+
+
+async def test_ice_servers_that_are_none_are_the_streams_fault(replica: Replica) -> None:
+    api = await replica(
+        make_stream(rtc_configuration={"iceServers": 5}),
+        turn_urls=("turn:turn.test",),
+        turn_secret=SecretStr("shared"),
+    )
+    status, body = await api.get("/rtc-configuration")
+    assert (status, body["meta"]["error"]) == (503, "ice_servers_unavailable")
 
 
 async def test_rtc_configuration_that_fails(replica: Replica) -> None:

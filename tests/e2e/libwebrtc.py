@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -41,6 +42,7 @@ class LibwebrtcClient:
         self.webrtc_id = uuid.uuid4().hex
         self.messages: list[dict[str, Any]] = []
         self.samples: list[np.ndarray] = []
+        self.arrivals: list[float] = []
         self.pictures: list[np.ndarray] = []
         self.rate = RATE
         self.pc = webrtc.RTCPeerConnection()
@@ -109,6 +111,7 @@ class LibwebrtcClient:
                 self.samples.append(
                     np.frombuffer(bytes(buffer), np.int16)[:: audio.number_of_channels]
                 )
+                self.arrivals.append(time.monotonic())
 
     async def _keep_pictures(self, track: Any) -> None:
         init = webrtc.MediaStreamTrackProcessorInit(track, max_buffer_size=10)

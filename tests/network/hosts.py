@@ -157,6 +157,28 @@ class Network:
     def __getitem__(self, name: str) -> Host:
         return self.hosts[name]
 
+    def add_behind(self, router: str, name: str) -> Host:
+        """A further host, which reaches the others through `router` and by its address (NAPT).
+
+        At most one behind a router; what `iptables` has there in `FORWARD` is its firewall.
+        """
+        namespace, at = self._add_namespace(name), self.hosts[router]
+        link, inside, outside = f"to-{name}"[:15], "192.168.77.1", "192.168.77.254"
+        at.run(
+            *("ip", "link", "add", link, "type", "veth"),
+            *("peer", "name", "eth0", "netns", namespace),
+        )
+        at.run("ip", "address", "add", f"{outside}/24", "dev", link)
+        at.run("ip", "link", "set", link, "up")
+        at.run("sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
+        at.run("iptables", "-t", "nat", "-A", "POSTROUTING", "-o", "eth0", "-j", "MASQUERADE")
+        run("ip", "-n", namespace, "link", "set", "lo", "up")
+        run("ip", "-n", namespace, "address", "add", f"{inside}/24", "dev", "eth0")
+        run("ip", "-n", namespace, "link", "set", "eth0", "up")
+        run("ip", "-n", namespace, "route", "add", "default", "via", outside)
+        self.hosts[name] = host = Host(name, namespace, inside, at.namespace, link)
+        return host
+
     def close(self) -> None:
         """End everything that runs on the hosts, and remove them."""
         for host in self.hosts.values():

@@ -55,11 +55,14 @@ def test_config_shows_what_is_set_and_hides_secrets() -> None:
         RAYRTC_SLOTS="5",
         RAYRTC_CLUSTER_SECRET=SECRET,
         RAYRTC_REDIS_URL="redis://user:hidden@h:1/0",
+        RAYRTC_TURN_URLS="turn:turn.test",
+        RAYRTC_TURN_SECRET="hidden too",
     )
     assert done.returncode == 0
     assert "RAYRTC_SLOTS=5  (default 8)" in done.stdout
     assert "RAYRTC_REDIS_URL=redis://user:********@h:1/0" in done.stdout
     assert "RAYRTC_CLUSTER_SECRET=********" in done.stdout
+    assert "RAYRTC_TURN_SECRET=********" in done.stdout
     for name in Settings.model_fields:
         assert f"RAYRTC_{name.upper()}=" in done.stdout
     assert "hidden" not in done.stdout

@@ -123,6 +123,22 @@ def test_all_members_of_a_configuration_are_used() -> None:
     assert configuration.bundlePolicy.value == "max-bundle"
 
 
+def test_added_servers_come_after_those_of_the_stream() -> None:
+    """aiortc uses the first TURN server: the one that the stream names, if it does."""
+    added = [{"urls": ["turn:cluster.test"], "username": "u", "credential": "c"}]
+    own = {"iceServers": [{"urls": "turn:stream.test"}], "iceTransportPolicy": "relay"}
+    configuration = rtc_configuration(own, added)
+    assert configuration.iceServers is not None
+    assert [server.urls for server in configuration.iceServers] == [
+        "turn:stream.test",
+        ["turn:cluster.test"],
+    ]
+    assert configuration.iceTransportPolicy is RTCIceTransportPolicy.RELAY
+    alone = rtc_configuration(None, added).iceServers
+    assert alone is not None
+    assert [(server.username, server.credential) for server in alone] == [("u", "c")]
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -21,6 +21,7 @@ from control_plane.bodies import (
 )
 from control_plane.limits import EVENTS_WAIT, LATEST_TIMEOUT_MAX, while_connected
 from control_plane.replica import Replica
+from control_plane.resume_token import HEADER
 from control_plane.sse import CURSOR, EventStream, Form, events, plain
 from rayrtc.cluster import codec
 from rayrtc.cluster.models import ConnectionId, ConnectionState
@@ -35,6 +36,14 @@ RTC_CONFIGURATION_TIMEOUT = 10.0
 
 WebRTCId = Annotated[ConnectionId, Query()]
 Cursor = Annotated[str, Query(pattern=CURSOR, description="Resume after this event id.")]
+ResumeToken = Annotated[
+    str,
+    Header(
+        alias=HEADER,
+        description="Of the last answer to an offer of this id: if that connection is still there, "
+        "this one takes its place. Anything else is as none.",
+    ),
+]
 LastEventId = Annotated[str, Header(alias="Last-Event-ID", pattern=CURSOR)]
 
 
@@ -46,26 +55,39 @@ class Endpoints:
         self._stream = stream
 
     async def offer(
-        self, body: Annotated[Offer | IceCandidate, Body(discriminator="type")], request: Request
+        self,
+        body: Annotated[Offer | IceCandidate, Body(discriminator="type")],
+        request: Request,
+        response: Response,
+        resume_token: ResumeToken = "",
     ) -> Answer | Success:
         """Answer an offer, or take a remote ICE candidate."""
         if isinstance(body, IceCandidate):
             await while_connected(request, self._candidate(body))
             return Success()
-        return await while_connected(
-            request, self._offer(body, getattr(request.state, "request_id", ""))
-        )
+        request_id = getattr(request.state, "request_id", "")
+        answer, token = await while_connected(request, self._offer(body, request_id, resume_token))
+        response.headers[HEADER] = token
+        return answer
 
-    async def _offer(self, body: Offer, request_id: str) -> Answer:
+    async def _offer(self, body: Offer, request_id: str, token: str) -> tuple[Answer, str]:
+        """The answer, and the token with which the connection can be taken over."""
         metrics, name = self._replica.metrics, self._stream.name
         started = time.monotonic()
         outcome = "cancelled"
         try:
-            answer = await self._replica.services.assignment.offer(
-                name, self._stream.concurrency_limit, body.webrtc_id, body.sdp, request_id
+            services = self._replica.services
+            tokens = services.resume_tokens
+            taken = await services.assignment.offer(
+                name,
+                self._stream.concurrency_limit,
+                body.webrtc_id,
+                body.sdp,
+                request_id,
+                tokens.session(token, name, body.webrtc_id),
             )
-            outcome = "answered"
-            return Answer(sdp=answer.sdp)
+            outcome = "resumed" if taken.resumed else "answered"
+            return Answer(sdp=taken.answer.sdp), tokens.make(name, body.webrtc_id, taken.session)
         except RayRTCError as error:
             outcome = error.code
             logger.info(

@@ -19,6 +19,7 @@ from control_plane.limits import (
 )
 from control_plane.operations import Operations
 from control_plane.replica import replica_of
+from control_plane.resume_token import HEADER, LENGTH_MAX
 from control_plane.sockets import Sockets
 from control_plane.sse import EventStream
 from control_plane.twilio import HANDLER, INCOMING, IncomingCalls, TwiML
@@ -92,22 +93,27 @@ def mount_stream(
     replica.streams[stream.name] = stream
     replica.paths[stream.name] = path
     add = partial(_add, app, path, tags, dependencies)
-    add(
-        "POST",
-        "/webrtc/offer",
-        endpoints.offer,
-        Answer | Success,
-        _with_body(
-            ConcurrencyLimitReached,
-            NoWorkerAvailable,
-            ConnectionAlreadyExists,
-            UnknownConnection,
-            ConnectionClosed,
-            InvalidSDP,
-            InvalidCandidate,
-            UnsupportedTrack,
-        ),
+    offer_answers = _with_body(
+        ConcurrencyLimitReached,
+        NoWorkerAvailable,
+        ConnectionAlreadyExists,
+        UnknownConnection,
+        ConnectionClosed,
+        InvalidSDP,
+        InvalidCandidate,
+        UnsupportedTrack,
     )
+    offer_answers[200] = {
+        "description": "The answer to an offer, or that a candidate was taken",
+        "headers": {
+            HEADER: {
+                "schema": {"type": "string", "maxLength": LENGTH_MAX},
+                "description": "With the answer to an offer: an offer of the same id that carries "
+                "it takes the place of this connection.",
+            }
+        },
+    }
+    add("POST", "/webrtc/offer", endpoints.offer, Answer | Success, offer_answers)
     add(
         "POST",
         "/input_hook",

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from rayrtc.cluster.models import (
     CandidateRequest,
+    EndReason,
     OfferAnswer,
     OfferRequest,
     ReleaseRequest,
@@ -157,13 +158,15 @@ class WorkerClient:
         """
         await self._post(address + "/v1/candidate", request, timeout)
 
-    async def release(self, address: str, connection_id: str, session: int, timeout: float) -> None:
-        """Have a worker close a session that was given up here.
+    async def release(
+        self, address: str, connection_id: str, session: int, reason: EndReason, timeout: float
+    ) -> None:
+        """Have a worker close a session that was given up here, or `replaced`.
 
         Raises:
             RayRTCError, WorkerUnavailable: it does not have it, or does not answer.
         """
-        request = ReleaseRequest(connection_id=connection_id, session=session)
+        request = ReleaseRequest(connection_id=connection_id, session=session, reason=reason)
         await self._post(address + "/v1/release", request, timeout)
 
     async def _post(self, url: str, message: BaseModel, timeout: float) -> bytes:

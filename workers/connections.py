@@ -47,6 +47,8 @@ MAX_EARLY_INPUTS = 256
 MAX_ENDED = 4096
 """Ended sessions remembered, so that what is late for them is told so."""
 ON_END_TIMEOUT = 5.0
+REPLACE_TIMEOUT = 1.5
+"""Seconds that the control plane waits for the end of a session whose place was taken."""
 
 refused = Counter("rayrtc_worker_offers_refused_total", "Offers refused, by code.", ["code"])
 
@@ -171,13 +173,27 @@ class Connections:
             connection.close(reason)
             await asyncio.shield(connection.task)
 
-    async def release(self, connection_id: str, session: int) -> None:
-        """The control plane gave up on this session: close it, or refuse it if it comes late."""
+    async def release(
+        self, connection_id: str, session: int, reason: EndReason = EndReason.REFUSED
+    ) -> None:
+        """The session is over for the control plane: close it, or refuse it if it comes late.
+
+        One that is `replaced` is waited for, 1.5 s at most, until it is released and readers can
+        have all that it put out: the session that takes its place may put out something at once.
+        """
         connection = self._connections.get(connection_id)
-        if connection is not None and connection.session == session:
-            connection.close(EndReason.REFUSED)
-        else:
+        if connection is None or connection.session != session:
             self._remember((connection_id, session))
+            return
+        connection.close(reason)
+        if reason is EndReason.REPLACED:
+            try:
+                async with asyncio.timeout(REPLACE_TIMEOUT):
+                    await asyncio.shield(connection.task)
+                    if connection.end_written is not None:
+                        await asyncio.shield(connection.end_written)
+            except TimeoutError:
+                logger.info("still closing", extra={"connection_id": connection_id})
 
     async def close_all(self, reason: EndReason, timeout: float) -> None:
         """Take no more offers and close all connections.

@@ -10,9 +10,8 @@ from pydantic import BaseModel, ValidationError
 
 from rayrtc.cluster.models import (
     CandidateRequest,
-    ConnectionId,
-    Model,
     OfferRequest,
+    ReleaseRequest,
     SocketAnswer,
     SocketRequest,
     WorkerRefusal,
@@ -34,13 +33,6 @@ STOP_TIMEOUT: Final = 2.0
 """Seconds that running requests are given when the server stops."""
 
 M = TypeVar("M", bound=BaseModel)
-
-
-class ReleaseRequest(Model):
-    """`POST /v1/release`: the control plane gave up on this session."""
-
-    connection_id: ConnectionId
-    session: int
 
 
 class WorkerServer:
@@ -111,7 +103,7 @@ class WorkerServer:
 
     async def _release(self, request: web.Request) -> web.Response:
         body = await _read(request, ReleaseRequest)
-        await self._connections.release(body.connection_id, body.session)
+        await self._connections.release(body.connection_id, body.session, body.reason)
         return _json("{}")
 
     async def _websocket(self, request: web.Request) -> web.WebSocketResponse:

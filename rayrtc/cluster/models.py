@@ -108,6 +108,8 @@ class Reservation(Model):
     stream: str
     worker_id: str
     address: str
+    replaced: "Reservation | None" = None
+    """The session whose place this one took; its worker is still to be told."""
 
 
 class WorkerStatus(Lease):
@@ -169,11 +171,16 @@ class CandidateRequest(Model):
 
 
 class ReleaseRequest(Model):
-    """Control plane to worker: `POST /v1/release`: this session was given up."""
+    """Control plane to worker: `POST /v1/release`: this session is over.
+
+    Given up before its client had an answer (`refused`), which is answered at once, or `replaced`
+    by a newer one, which is answered when it has ended, after 1.5 s at the latest.
+    """
 
     version: int = VERSION
     connection_id: str
     session: int
+    reason: EndReason = EndReason.REFUSED
 
 
 class WorkerRefusal(Model):

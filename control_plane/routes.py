@@ -3,11 +3,12 @@
 from collections.abc import Callable, Sequence
 from enum import Enum
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Response
 from fastapi.params import Depends
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 
 from control_plane.bodies import Alive, Answer, Failure, Output, Ready, Success, inputs_body
 from control_plane.endpoints import Endpoints
@@ -44,6 +45,8 @@ Responses = dict[int | str, dict[str, Any]]
 """OpenAPI's entries of a route by status."""
 
 
+MODULE = Path(__file__).parent / "static" / "rayrtc.js"
+"""The client for browsers, which every stream serves beside its routes."""
 EVENT: dict[str, Any] = {
     "type": "object",
     "title": "Event",
@@ -143,6 +146,13 @@ def mount_stream(
         dict[str, Any],
         _failures(ICEServersUnavailable),
     )
+    app.router.add_api_route(
+        f"{path}/{MODULE.name}",
+        _module,
+        include_in_schema=False,
+        dependencies=dependencies,
+        route_class_override=ContractRoute,
+    )
     sockets = Sockets(replica, stream)
     calls = IncomingCalls(replica, stream)
     incoming = _with_body(Forbidden, NoWorkerAvailable)
@@ -159,6 +169,10 @@ def mount_stream(
         telephone_handler=sockets.telephone_handler,
         handle_incoming_call=calls.handle_incoming_call,
     )
+
+
+async def _module() -> FileResponse:
+    return FileResponse(MODULE, media_type="text/javascript", headers={"Cache-Control": "no-cache"})
 
 
 def _add_operations(app: FastAPI, operations: Operations) -> None:

@@ -8,7 +8,8 @@ import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from control_plane.worker_client import (
     WorkerClient,
@@ -16,7 +17,7 @@ from control_plane.worker_client import (
     WorkerSilent,
     WorkerUnavailable,
 )
-from rayrtc.cluster.inputs import InputWriter
+from rayrtc.cluster.client import Cluster
 from rayrtc.cluster.models import (
     ConnectionRequest,
     EndReason,
@@ -24,7 +25,8 @@ from rayrtc.cluster.models import (
     OfferRequest,
     Reservation,
 )
-from rayrtc.cluster.registry import Registry
+from rayrtc.cluster.outputs import append_end
+from rayrtc.cluster.redis import UNREACHABLE
 from rayrtc.errors import InvalidSDP, NoWorkerAvailable, RayRTCError
 
 logger = logging.getLogger(__name__)
@@ -47,21 +49,29 @@ _LINE = re.compile(r"[a-z]=[^\x00\r\n]*")
 _MEDIA = re.compile(r"m=[^ ]+ [0-9]{1,5}(/[0-9]{1,5})? [A-Za-z0-9/]+ .+")
 
 
+@dataclass(frozen=True)
+class Assigned(Generic[T]):
+    """A connection that a worker has taken."""
+
+    answer: T
+    session: int
+    resumed: bool
+    """Whether it took the place of a session that was reserved or live."""
+
+
 class Assignment:
     """Assigns connections to workers.
 
     Args:
-        registry: counts the slots.
-        inputs: knows the inputs of an id that comes back.
+        cluster: counts the slots, and knows the inputs of an id that comes back.
         workers: reaches the workers.
         timeout: seconds from the offer to its answer, over all attempts.
     """
 
-    def __init__(
-        self, registry: Registry, inputs: InputWriter, workers: WorkerClient, timeout: float
-    ) -> None:
-        self._registry = registry
-        self._inputs = inputs
+    def __init__(self, cluster: Cluster, workers: WorkerClient, timeout: float) -> None:
+        self._cluster = cluster
+        self._registry = cluster.registry
+        self._inputs = cluster.inputs
         self._workers = workers
         self._timeout = timeout
         self._releases: set[asyncio.Task[None]] = set()
@@ -72,12 +82,21 @@ class Assignment:
             await asyncio.wait(self._releases)
 
     async def offer(
-        self, stream: str, limit: int, connection_id: str, sdp: str, request_id: str
-    ) -> OfferAnswer:
+        self,
+        stream: str,
+        limit: int,
+        connection_id: str,
+        sdp: str,
+        request_id: str,
+        resumed: int = 0,
+    ) -> Assigned[OfferAnswer]:
         """The answer of the worker that took the connection.
 
         Args:
             limit: connections that the stream may have over the whole cluster.
+            resumed: the session of this id that the client has shown to be its own; if it is the
+                current one, the new one takes its place. It goes on when the offer's SDP cannot be
+                one or no worker has a slot; after that it has ended, even if none answers.
 
         Raises:
             InvalidSDP, UnsupportedTrack: the offer cannot be answered.
@@ -91,11 +110,17 @@ class Assignment:
             offer = OfferRequest(**dict(request), sdp=sdp)
             return await self._workers.offer(address, offer, timeout)
 
-        return await self.assign(stream, limit, connection_id, request_id, ask)
+        return await self.assign(stream, limit, connection_id, request_id, ask, resumed)
 
     async def assign(
-        self, stream: str, limit: int, connection_id: str, request_id: str, ask: Ask[T]
-    ) -> T:
+        self,
+        stream: str,
+        limit: int,
+        connection_id: str,
+        request_id: str,
+        ask: Ask[T],
+        resumed: int = 0,
+    ) -> Assigned[T]:
         """What the worker that took the connection answered to `ask`.
 
         Raises:
@@ -104,19 +129,27 @@ class Assignment:
         """
         try:
             async with asyncio.timeout(self._timeout) as deadline:
-                reservation = await self._held(self._registry.reserve(stream, limit, connection_id))
+                reservation = await self._held(
+                    self._registry.reserve(stream, limit, connection_id, resumed=resumed)
+                )
                 ends = deadline.when()
                 assert ends is not None
                 return await self._ask(reservation, request_id, ends, ask)
         except TimeoutError as error:
             raise NoWorkerAvailable("no worker answered in time") from error
 
-    async def _ask(self, reservation: Reservation, request_id: str, ends: float, ask: Ask[T]) -> T:
+    async def _ask(
+        self, reservation: Reservation, request_id: str, ends: float, ask: Ask[T]
+    ) -> Assigned[T]:
         """Ask up to `ATTEMPTS` workers; `ends` is the deadline on the loop's clock."""
         tried: list[str] = []
         refusal = ""
         told = False  # whether a worker may hold the connection although nobody waits for it
+        replaced = reservation.replaced
         try:
+            if replaced is not None:
+                # whatever becomes of this offer, and of the task that waits
+                await asyncio.wait({self._start(self._end_replaced(replaced, request_id))})
             seq, inputs = await self._inputs.last(reservation.connection_id) or (0, None)
             while True:
                 tried.append(reservation.worker_id)
@@ -150,7 +183,7 @@ class Assignment:
                     raise
                 else:
                     _log(logging.INFO, "connection taken", reservation, request_id)
-                    return answer
+                    return Assigned(answer, reservation.session, replaced is not None)
                 if told:
                     self._start(self._release_there(reservation))
                     told = False
@@ -196,12 +229,32 @@ class Assignment:
         if told:
             await self._release_there(reservation)
 
-    async def _release_there(self, reservation: Reservation) -> None:
+    async def _end_replaced(self, replaced: Reservation, request_id: str) -> None:
+        """Have a session end whose place was taken. When this returns it has, if it can be told."""
+        _log(logging.INFO, "connection replaced", replaced, request_id)
+        await self._release_there(replaced, EndReason.REPLACED)
+        try:
+            async with asyncio.timeout(RELEASE_TIMEOUT):
+                # a worker that is gone writes none, and readers would take its absence for a gap
+                await append_end(
+                    self._cluster.pools.commands,
+                    self._cluster.settings,
+                    replaced.connection_id,
+                    replaced.session,
+                    EndReason.REPLACED,
+                )
+        except UNREACHABLE as error:
+            _log(logging.WARNING, f"the end was not written: {error!r}", replaced)
+
+    async def _release_there(
+        self, reservation: Reservation, reason: EndReason = EndReason.REFUSED
+    ) -> None:
         try:
             await self._workers.release(
                 reservation.address,
                 reservation.connection_id,
                 reservation.session,
+                reason,
                 RELEASE_TIMEOUT,
             )
         except (RayRTCError, WorkerUnavailable) as error:

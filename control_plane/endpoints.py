@@ -19,6 +19,7 @@ from control_plane.bodies import (
 from control_plane.ice_servers import client_configuration
 from control_plane.limits import EVENTS_WAIT, LATEST_TIMEOUT_MAX, while_connected
 from control_plane.replica import Replica
+from control_plane.resume_token import HEADER
 from control_plane.signalling import Signalling
 from control_plane.sse import CURSOR, EventStream, Form, events, plain
 from rayrtc.cluster import codec
@@ -29,6 +30,14 @@ from rayrtc.stream import Stream
 
 WebRTCId = Annotated[ConnectionId, Query()]
 Cursor = Annotated[str, Query(pattern=CURSOR, description="Resume after this event id.")]
+ResumeToken = Annotated[
+    str,
+    Header(
+        alias=HEADER,
+        description="Of the last answer to an offer of this id: if that connection is still there, "
+        "this one takes its place. Anything else is as none.",
+    ),
+]
 LastEventId = Annotated[str, Header(alias="Last-Event-ID", pattern=CURSOR)]
 
 
@@ -41,7 +50,11 @@ class Endpoints:
         self._signalling = Signalling(replica, stream)
 
     async def offer(
-        self, body: Annotated[Offer | IceCandidate, Body(discriminator="type")], request: Request
+        self,
+        body: Annotated[Offer | IceCandidate, Body(discriminator="type")],
+        request: Request,
+        response: Response,
+        resume_token: ResumeToken = "",
     ) -> Answer | Success:
         """Answer an offer, or take a remote ICE candidate."""
         if isinstance(body, IceCandidate):
@@ -49,9 +62,15 @@ class Endpoints:
             await while_connected(request, self._signalling.candidate(body.webrtc_id, candidate))
             return Success()
         request_id = getattr(request.state, "request_id", "")
-        with self._signalling.counting(body.webrtc_id, request_id):
-            offering = self._signalling.offer(body.webrtc_id, body.sdp, request_id)
-            return Answer(sdp=await while_connected(request, offering))
+        services = self._replica.services
+        tokens, name = services.resume_tokens, self._stream.name
+        with self._signalling.counting(body.webrtc_id, request_id) as count:
+            resumed = tokens.session(resume_token, name, body.webrtc_id)
+            offering = self._signalling.offer(body.webrtc_id, body.sdp, request_id, resumed)
+            taken = await while_connected(request, offering)
+            count.outcome = "resumed" if taken.resumed else "answered"
+        response.headers[HEADER] = tokens.make(name, body.webrtc_id, taken.session)
+        return Answer(sdp=taken.answer.sdp)
 
     def input_hook(self, model: type[BaseModel]) -> Callable[..., Any]:
         """The endpoint that takes inputs in the form of `model`."""

@@ -34,7 +34,10 @@ class Metrics:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         self.offers = Counter(
-            "rayrtc_offers", "Offers by outcome.", ["stream", "outcome"], registry=registry
+            "rayrtc_offers",
+            "Offers by outcome: answered, resumed (it took the place of a live one), or an error.",
+            ["stream", "outcome"],
+            registry=registry,
         )
         self.offer_seconds = Histogram(
             "rayrtc_offer_seconds",

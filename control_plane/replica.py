@@ -15,6 +15,7 @@ from control_plane.assignment import Assignment
 from control_plane.candidates import Candidates
 from control_plane.limits import ContractRoute, ContractSocketRoute
 from control_plane.metrics import Metrics
+from control_plane.resume_token import ResumeTokens
 from control_plane.sse import Readers
 from control_plane.worker_client import WorkerClient
 from rayrtc.cluster.client import Cluster
@@ -34,6 +35,7 @@ class Services:
     workers: WorkerClient
     assignment: Assignment
     candidates: Candidates
+    resume_tokens: ResumeTokens
     readers: Readers
 
 
@@ -79,9 +81,7 @@ class Replica:
             await cluster.open()
             workers = WorkerClient(settings.secret())
             stack.push_async_callback(workers.aclose)
-            assignment = Assignment(
-                cluster.registry, cluster.inputs, workers, settings.worker_timeout
-            )
+            assignment = Assignment(cluster, workers, settings.worker_timeout)
             stack.push_async_callback(assignment.aclose)
             for stream in self.streams.values():
                 stream.bind(cluster, asyncio.get_running_loop())
@@ -102,6 +102,7 @@ class Replica:
                 workers=workers,
                 assignment=assignment,
                 candidates=Candidates(cluster.candidate_arrivals, workers, settings.worker_timeout),
+                resume_tokens=ResumeTokens(settings.cluster, settings.secret()),
                 readers=Readers(settings.sse_clients_max, self.metrics),
             )
             try:

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Sequence
 from enum import Enum
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Response
 from fastapi.params import Depends
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 
 from control_plane.bodies import Alive, Answer, Failure, Output, Ready, Success, inputs_body
 from control_plane.cross_origin import CrossOriginRoute
@@ -20,6 +21,7 @@ from control_plane.limits import (
 )
 from control_plane.operations import Operations
 from control_plane.replica import replica_of
+from control_plane.resume_token import HEADER, LENGTH_MAX
 from control_plane.sdpfrag import MEDIA_TYPE as SDPFRAG
 from control_plane.sockets import Sockets
 from control_plane.sse import EventStream
@@ -61,6 +63,8 @@ Responses = dict[int | str, dict[str, Any]]
 """OpenAPI's entries of a route by status."""
 
 
+MODULE = Path(__file__).parent / "static" / "rayrtc.js"
+"""The client for browsers, which every stream serves beside its routes."""
 EVENT: dict[str, Any] = {
     "type": "object",
     "title": "Event",
@@ -119,22 +123,27 @@ def mount_stream(
     replica.streams[stream.name] = stream
     replica.paths[stream.name] = path
     add = partial(_add, app, path, tags, dependencies)
-    add(
-        "POST",
-        "/webrtc/offer",
-        endpoints.offer,
-        Answer | Success,
-        _with_body(
-            ConcurrencyLimitReached,
-            NoWorkerAvailable,
-            ConnectionAlreadyExists,
-            UnknownConnection,
-            ConnectionClosed,
-            InvalidSDP,
-            InvalidCandidate,
-            UnsupportedTrack,
-        ),
+    offer_answers = _with_body(
+        ConcurrencyLimitReached,
+        NoWorkerAvailable,
+        ConnectionAlreadyExists,
+        UnknownConnection,
+        ConnectionClosed,
+        InvalidSDP,
+        InvalidCandidate,
+        UnsupportedTrack,
     )
+    offer_answers[200] = {
+        "description": "The answer to an offer, or that a candidate was taken",
+        "headers": {
+            HEADER: {
+                "schema": {"type": "string", "maxLength": LENGTH_MAX},
+                "description": "With the answer to an offer: an offer of the same id that carries "
+                "it takes the place of this connection.",
+            }
+        },
+    }
+    add("POST", "/webrtc/offer", endpoints.offer, Answer | Success, offer_answers)
     add(
         "POST",
         "/input_hook",
@@ -168,6 +177,13 @@ def mount_stream(
         _add_sessions(
             app, path, tags, dependencies, SessionEndpoints(replica, stream, protocol), protocol
         )
+    app.router.add_api_route(
+        f"{path}/{MODULE.name}",
+        _module,
+        include_in_schema=False,
+        dependencies=dependencies,
+        route_class_override=ContractRoute,
+    )
     sockets = Sockets(replica, stream)
     calls = IncomingCalls(replica, stream)
     incoming = _with_body(Forbidden, NoWorkerAvailable)
@@ -260,6 +276,10 @@ def _add_open(
     """A route without dependencies: browsers send no credentials with a preflight."""
     route = CrossOriginRoute(path, endpoint, methods=list(methods), include_in_schema=False)
     app.router.routes.append(route)
+
+
+async def _module() -> FileResponse:
+    return FileResponse(MODULE, media_type="text/javascript", headers={"Cache-Control": "no-cache"})
 
 
 def _add_operations(app: FastAPI, operations: Operations) -> None:

@@ -4,14 +4,24 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
+from control_plane.assignment import Assigned
 from control_plane.replica import Replica
+from rayrtc.cluster.models import OfferAnswer
 from rayrtc.cluster.redis import UNREACHABLE
 from rayrtc.errors import NoWorkerAvailable, RayRTCError
 from rayrtc.stream import Stream
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Count:
+    """How an offer is counted that went well."""
+
+    outcome: str = "answered"
 
 
 class Signalling:
@@ -22,14 +32,15 @@ class Signalling:
         self._stream = stream
 
     @contextmanager
-    def counting(self, connection_id: str, request_id: str) -> Iterator[None]:
+    def counting(self, connection_id: str, request_id: str) -> Iterator[Count]:
         """Count an offer by how the block ends."""
         metrics, name = self._replica.metrics, self._stream.name
         started = time.monotonic()
         outcome = "cancelled"
         try:
-            yield
-            outcome = "answered"
+            count = Count()
+            yield count
+            outcome = count.outcome
         except RayRTCError as error:
             outcome = error.code
             logger.info(
@@ -45,16 +56,24 @@ class Signalling:
             metrics.offers.labels(name, outcome).inc()
             metrics.offer_seconds.labels(name).observe(time.monotonic() - started)
 
-    async def offer(self, connection_id: str, sdp: str, request_id: str) -> str:
-        """The SDP of the worker that took the connection. To be counted by the caller.
+    async def offer(
+        self, connection_id: str, sdp: str, request_id: str, resumed: int = 0
+    ) -> Assigned[OfferAnswer]:
+        """The answer of the worker that took the connection. To be counted by the caller.
+
+        `resumed` is as in `Assignment.offer`.
 
         Raises:
             RayRTCError, RedisError: as `Assignment.offer`.
         """
-        answer = await self._replica.services.assignment.offer(
-            self._stream.name, self._stream.concurrency_limit, connection_id, sdp, request_id
+        return await self._replica.services.assignment.offer(
+            self._stream.name,
+            self._stream.concurrency_limit,
+            connection_id,
+            sdp,
+            request_id,
+            resumed,
         )
-        return answer.sdp
 
     async def candidate(self, connection_id: str, candidate: dict[str, Any] | None) -> None:
         """Hand over one remote candidate; None, or an empty one, is the end of them.

@@ -119,13 +119,14 @@ class Sockets:
             socket = SocketRequest(**dict(request), transport=transport)
             return await services.workers.open_socket(address, socket, timeout)
 
-        return await services.assignment.assign(
+        assigned = await services.assignment.assign(
             self._stream.name,
             self._stream.concurrency_limit,
             connection_id,
             uuid.uuid4().hex,
             ask,
         )
+        return assigned.answer
 
 
 async def _start(client: WebSocket, transport: Transport) -> str | None:

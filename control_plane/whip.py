@@ -107,9 +107,9 @@ class SessionEndpoints:
             offer = one_way(sdp, self._protocol.direction)
             settings = self._replica.services.settings
             links = ice_server_links(await client_configuration(self._stream, settings))
-            answer = await self._signalling.offer(session, offer, request_id)
+            taken = await self._signalling.offer(session, offer, request_id)
         response = SDPAnswer(
-            mux_only(answer),
+            mux_only(taken.answer.sdp),
             201,
             {
                 "Location": f"{quote(request.url.path, safe='/%')}/{session}",
@@ -169,8 +169,8 @@ class SessionEndpoints:
                 record.address,
                 session,
                 record.session,
-                services.settings.worker_timeout,
                 EndReason.CLIENT_CLOSED,
+                services.settings.worker_timeout,
             )
         except WorkerUnavailable as error:
             raise NoWorkerAvailable("the worker of the connection does not answer") from error

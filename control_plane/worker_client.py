@@ -159,12 +159,7 @@ class WorkerClient:
         await self._post(address + "/v1/candidate", request, timeout)
 
     async def release(
-        self,
-        address: str,
-        connection_id: str,
-        session: int,
-        timeout: float,
-        reason: EndReason = EndReason.REFUSED,
+        self, address: str, connection_id: str, session: int, reason: EndReason, timeout: float
     ) -> None:
         """Have a worker end a session; `refused` when it was given up here.
 

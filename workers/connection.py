@@ -121,6 +121,8 @@ class Connection:
         self.state = State.NEW
         self.reason: EndReason | None = None
         """Why it ended; None before."""
+        self.end_written: asyncio.Future[bool] | None = None
+        """Done when its end can be read; None before, and for a refused one."""
         self._stream = stream
         self._settings = settings
         self._outputs = outputs
@@ -351,7 +353,7 @@ class Connection:
             ended.labels(self._stream.name, reason).inc()
             self._log.info("ended: %s", reason)
             if answered and reason is not EndReason.REFUSED:
-                self._outputs.end(self.id, self.session, reason)
+                self.end_written = self._outputs.end(self.id, self.session, reason)
             await self._on_end(self, reason)
 
     async def _stop_parts(self) -> None:

@@ -49,9 +49,9 @@ MAX_EARLY_INPUTS = 256
 """Connections with such inputs; then the oldest is dropped."""
 MAX_ENDED = 4096
 """Ended sessions remembered, so that what is late for them is told so."""
-RELEASE_WAIT = 3.0
-"""Seconds that the end of a connection is waited for; it goes on afterwards."""
 ON_END_TIMEOUT = 5.0
+RELEASE_WAIT = 1.5
+"""Seconds that the control plane waits for the end of a session; it goes on afterwards."""
 
 refused = Counter("rayrtc_worker_offers_refused_total", "Offers refused, by code.", ["code"])
 
@@ -180,18 +180,25 @@ class Connections:
     async def release(
         self, connection_id: str, session: int, reason: EndReason = EndReason.REFUSED
     ) -> None:
-        """End this session, or refuse it if it comes late.
+        """The session is over for the control plane: close it, or refuse it if it comes late.
 
-        Returns at once when the control plane gave up on it (`refused`); else when it has ended, or
-        after `RELEASE_WAIT` when its handler does not.
+        One that was given up before its client had an answer (`refused`) is not waited for. The
+        others are, 1.5 s at most, until they are released and readers can have all that they put
+        out: a session that takes the place may put out something at once.
         """
         connection = self._connections.get(connection_id)
-        if connection is not None and connection.session == session:
-            connection.close(reason)
-            if reason is not EndReason.REFUSED:
-                await asyncio.wait([connection.task], timeout=RELEASE_WAIT)
-        else:
+        if connection is None or connection.session != session:
             self._remember((connection_id, session))
+            return
+        connection.close(reason)
+        if reason is not EndReason.REFUSED:
+            try:
+                async with asyncio.timeout(RELEASE_WAIT):
+                    await asyncio.shield(connection.task)
+                    if connection.end_written is not None:
+                        await asyncio.shield(connection.end_written)
+            except TimeoutError:
+                logger.info("still closing", extra={"connection_id": connection_id})
 
     async def close_all(self, reason: EndReason, timeout: float) -> None:
         """Take no more offers and close all connections.

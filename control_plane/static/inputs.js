@@ -3,7 +3,7 @@
 import { $ } from "./elements.js";
 import { messages } from "./entries.js";
 import { makeField, resolve } from "./fields.js";
-import { request } from "./requests.js";
+import { problemOf } from "./problems.js";
 
 const DEBOUNCE = 0.3; // seconds
 
@@ -37,25 +37,33 @@ export class InputForm {
   /** One request at a time; what changes meanwhile goes out after it. */
   async send() {
     clearTimeout(this.timer);
-    if (!this.call?.admitted) return this.#say("Sent when a call begins");
+    if (!this.#connection) return this.#say("Sent when a call begins");
     this.stale = true;
     if (this.sending) return;
     this.sending = true;
-    while (this.stale && this.call?.admitted) {
+    while (this.stale && this.#connection) {
       this.stale = false;
       await this.#post(this.call);
     }
     this.sending = false;
   }
 
+  /** Of the call, once it has begun; while it is brought back it keeps the inputs for then. */
+  get #connection() {
+    const { closed, connection } = this.call ?? {};
+    return !closed && connection?.peer ? connection : null;
+  }
+
   async #post(to) {
     const values = this.#read();
     if (!values || (!this.declared && values.inputs === undefined)) return;
     try {
-      await request("input_hook", to.signal, { webrtc_id: to.id, ...values });
-      this.#say(`Sent at ${new Date().toTimeString().slice(0, 8)}`);
-    } catch (problem) {
+      await to.connection.send(values);
+      const time = new Date().toTimeString().slice(0, 8);
+      this.#say(to.connection.admitted ? `Sent at ${time}` : "Sent when the call is back");
+    } catch (error) {
       if (to.closed) return this.#say("");
+      const problem = problemOf(error);
       this.#say(problem.fields ? "Not accepted" : "Not sent");
       if (!this.#place(problem.fields)) messages.add("error", `Inputs: ${problem.title}. ${problem.message}`);
     }

@@ -3,35 +3,31 @@
 import { $ } from "./elements.js";
 import { messages } from "./entries.js";
 import { deviceName } from "./media.js";
+import { State } from "./rayrtc.js";
 import { kinds } from "./stream.js";
 
-export const State = Object.freeze({
-  IDLE: "idle",
-  DEVICES: "devices",
-  CONNECTING: "connecting",
-  CONNECTED: "connected",
-  INTERRUPTED: "interrupted",
-  ENDING: "ending",
-  ENDED: "ended",
-  FAILED: "failed",
-});
+/** The state before those of a connection: the person is asked. */
+export const DEVICES = "devices";
 
 // What each state is called, and what the button does in it.
 const STATE_TEXT = {
-  idle: ["Not connected", "Connect"],
-  devices: [`Waiting for the ${deviceName(kinds)}`, "Cancel"],
-  connecting: ["Connecting", "Cancel"],
-  connected: ["Connected", "Disconnect"],
-  interrupted: ["Interrupted, trying to recover", "Disconnect"],
-  ending: ["Ending", "Disconnect"],
-  ended: ["Call ended", "Connect"],
-  failed: ["Not connected", "Connect"],
+  [State.IDLE]: ["Not connected", "Connect"],
+  [DEVICES]: [`Waiting for the ${deviceName(kinds)}`, "Cancel"],
+  [State.CONNECTING]: ["Connecting", "Cancel"],
+  [State.CONNECTED]: ["Connected", "Disconnect"],
+  [State.INTERRUPTED]: ["Interrupted, trying to recover", "Disconnect"],
+  [State.RECONNECTING]: ["Reconnecting", "Cancel"],
+  [State.ENDING]: ["Ending", "Disconnect"],
+  [State.ENDED]: ["Call ended", "Connect"],
+  [State.FAILED]: ["Not connected", "Connect"],
 };
 
-export function setState(state) {
-  const [text, action] = STATE_TEXT[state];
+/** `detail` is shown in place of the state's own words. */
+export function setState(state, detail) {
+  const [words, action] = STATE_TEXT[state];
+  const text = detail ?? words;
   const shown = $("state");
-  if (shown.dataset.state === state) return;
+  if (shown.dataset.state === state && shown.textContent === text) return;
   shown.dataset.state = state;
   shown.textContent = text;
   $("connect").textContent = action;

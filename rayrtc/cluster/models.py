@@ -135,6 +135,8 @@ class Reservation(Model):
     stream: str
     worker_id: str
     address: str
+    replaced: "Reservation | None" = None
+    """The session whose place this one took; its worker is still to be told."""
 
 
 class WorkerStatus(Lease):
@@ -196,13 +198,17 @@ class CandidateRequest(Model):
 
 
 class ReleaseRequest(Model):
-    """Control plane to worker: `POST /v1/release`: this session was given up, or is to end."""
+    """Control plane to worker: `POST /v1/release`: this session is over.
+
+    Given up before its client had an answer (`refused`), which is answered at once, or to end, by
+    its client or because a newer one takes its place. That is answered when it has ended, after
+    1.5 s at the latest.
+    """
 
     version: int = VERSION
     connection_id: ConnectionId
     session: int
     reason: EndReason = EndReason.REFUSED
-    """`refused`: its client has no answer. With any other, the answer comes after the end."""
 
 
 class WorkerRefusal(Model):

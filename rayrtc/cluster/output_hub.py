@@ -64,6 +64,9 @@ class OutputHub:
     ) -> AsyncGenerator[OutputEntry | Gap | Heartbeat, None]:
         """The outputs of a connection, each once and in order, until its end.
 
+        The `end` of a session is given only when no newer one of the id is there: a reader goes on
+        from one session to the next.
+
         Close the iterator (`aclose`) when done with it early.
 
         Args:

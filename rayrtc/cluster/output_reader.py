@@ -112,9 +112,12 @@ class OutputReader:
             for entry in entries:
                 if (gap := self._advance(entry)) is not None:
                     yield gap
+                last = entry.kind == "end" and await self._is_last()
+                if entry.kind == "end" and not last:
+                    continue  # the id goes on with another session, and so does its reader
                 yield entry
                 beat = loop.time() + heartbeat
-                if entry.kind == "end" and await self._is_last(entry):
+                if last:
                     return
             if more:
                 continue
@@ -184,8 +187,8 @@ class OutputReader:
         self._at_end = False
         return gap
 
-    async def _is_last(self, entry: OutputEntry) -> bool:
-        """Whether the connection ends with this `end`: its id may have a newer session."""
+    async def _is_last(self) -> bool:
+        """Whether the connection ends with the `end` here: its id may have a newer session."""
         try:
             record = await self._registry.find(self._record.connection_id)
         except UNREACHABLE:

@@ -246,17 +246,28 @@ async def append_lost(
     Raises:
         RedisError, OSError: Redis is away; the call may be repeated.
     """
-    script = load_script(redis, "append_outputs")
-    keys = Keys(settings.cluster)
     for record in records:
-        await script(
-            keys=[keys.outputs(record.connection_id)],
-            args=[
-                record.session,
-                settings.output_history,
-                round(settings.record_ttl * 1000),
-                0,
-                "end",
-                record.reason or EndReason.WORKER_LOST,
-            ],
-        )
+        reason = record.reason or EndReason.WORKER_LOST
+        await append_end(redis, settings, record.connection_id, record.session, reason)
+
+
+async def append_end(
+    redis: Redis, settings: Settings, connection_id: str, session: int, reason: EndReason
+) -> None:
+    """Write the `end` of a session in place of its worker, unless it is there.
+
+    Raises:
+        RedisError, OSError: Redis is away; the call may be repeated.
+    """
+    script = load_script(redis, "append_outputs")
+    await script(
+        keys=[Keys(settings.cluster).outputs(connection_id)],
+        args=[
+            session,
+            settings.output_history,
+            round(settings.record_ttl * 1000),
+            0,
+            "end",
+            reason,
+        ],
+    )

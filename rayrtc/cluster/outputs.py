@@ -2,6 +2,6 @@
 
 from rayrtc.cluster.output_hub import OutputHub
 from rayrtc.cluster.output_reader import Gap, Heartbeat
-from rayrtc.cluster.output_writer import OutputWriter, append_lost
+from rayrtc.cluster.output_writer import OutputWriter, append_end, append_lost
 
-__all__ = ["Gap", "Heartbeat", "OutputHub", "OutputWriter", "append_lost"]
+__all__ = ["Gap", "Heartbeat", "OutputHub", "OutputWriter", "append_end", "append_lost"]

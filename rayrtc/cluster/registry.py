@@ -152,7 +152,12 @@ class Registry:
         self._touched = now
 
     async def reserve(
-        self, stream: str, limit: int, connection_id: str, exclude: Sequence[str] = ()
+        self,
+        stream: str,
+        limit: int,
+        connection_id: str,
+        exclude: Sequence[str] = (),
+        resumed: int = 0,
     ) -> Reservation:
         """Take a slot for a new connection.
 
@@ -161,6 +166,9 @@ class Registry:
         Args:
             limit: connections the stream may have in the whole cluster.
             exclude: ids of workers that are not to be chosen.
+            resumed: the session that may be replaced if it is the id's current one. Its slots are
+                given back in the same step, to this connection if need be; it is then `replaced`
+                of the reservation. When this raises, it goes on as if nothing had been asked.
 
         Raises:
             ConnectionAlreadyExists: the id is reserved or live.
@@ -168,7 +176,7 @@ class Registry:
             NoWorkerAvailable: no worker has a free slot, Redis lost its data a moment ago, or it
                 does not answer within 3 s.
         """
-        return await self._assign(stream, limit, connection_id, 0, exclude)
+        return await self._assign(stream, limit, connection_id, 0, exclude, resumed)
 
     async def move(self, reservation: Reservation, exclude: Sequence[str] = ()) -> Reservation:
         """Take a slot on another worker for the same connection, as a new session.
@@ -181,11 +189,17 @@ class Registry:
             NoWorkerAvailable: as for `reserve`, or the reservation has expired.
         """
         return await self._assign(
-            reservation.stream, 0, reservation.connection_id, reservation.session, exclude
+            reservation.stream, 0, reservation.connection_id, reservation.session, exclude, 0
         )
 
     async def _assign(
-        self, stream: str, limit: int, connection_id: str, moved: int, exclude: Sequence[str]
+        self,
+        stream: str,
+        limit: int,
+        connection_id: str,
+        moved: int,
+        exclude: Sequence[str],
+        resumed: int,
     ) -> Reservation:
         try:
             async with asyncio.timeout(RESERVE_TIMEOUT):
@@ -207,20 +221,19 @@ class Registry:
                         _ms(self._settings.reservation_ttl),
                         _ms(self._keep),
                         secrets.randbelow(2**31),
+                        resumed,
                         *exclude,
                     ],
                 )
         except UNREACHABLE as error:
             raise NoWorkerAvailable("registry unreachable") from error
         match answer:
-            case ["reserved", session, worker_id, address]:
-                return Reservation(
-                    connection_id=connection_id,
-                    session=session,
-                    stream=stream,
-                    worker_id=worker_id,
-                    address=address,
-                )
+            case ["reserved", session, worker_id, address, *replaced]:
+                taken = _reservation(connection_id, stream, session, worker_id, address)
+                if not replaced[0]:
+                    return taken
+                old = _reservation(connection_id, stream, *replaced)
+                return taken.model_copy(update={"replaced": old})
             case ["exists"]:
                 raise ConnectionAlreadyExists
             case ["limit"]:
@@ -358,6 +371,18 @@ class Registry:
     async def ping(self) -> None:
         """Return when Redis answers."""
         await cast(Any, self._redis.ping())
+
+
+def _reservation(
+    connection_id: str, stream: str, session: int, worker_id: str, address: str
+) -> Reservation:
+    return Reservation(
+        connection_id=connection_id,
+        session=session,
+        stream=stream,
+        worker_id=worker_id,
+        address=address,
+    )
 
 
 def _record(connection_id: str, fields: Mapping[str, str]) -> ConnectionRecord | None:

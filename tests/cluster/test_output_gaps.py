@@ -8,7 +8,7 @@ import pytest
 
 from rayrtc.cluster.models import EndReason, OutputEntry
 from rayrtc.cluster.output_reader import PAGE
-from rayrtc.cluster.outputs import Gap
+from rayrtc.cluster.outputs import Gap, append_end
 from rayrtc.cluster.registry import Registry
 from rayrtc.settings import Settings
 from tests.cluster.conftest import eventually, live, make_lease, make_settings
@@ -101,9 +101,30 @@ async def test_a_reader_stays_for_the_session_that_replaces_its_own(
         worker.writer.append("c1", two.session, "[2]")
         worker.writer.end("c1", two.session, EndReason.CLIENT_CLOSED)
         items = await reading
-    kinds = [item.kind for item in items if isinstance(item, OutputEntry)]
-    assert kinds == ["output", "end", "output", "end"]
-    assert len(items) == 4
+    assert values(items[:-1]) == ["[1]", "[2]"], "an end between would send it away"
+    assert isinstance(items[-1], OutputEntry)
+    assert items[-1].reason is EndReason.CLIENT_CLOSED
+
+
+async def test_a_session_that_took_the_place_of_a_lost_one_is_no_gap(
+    settings: Settings, settled: Registry
+) -> None:
+    """The worker that died wrote no end; the replica that admits the next session does, once."""
+    one = await connect(settled)
+    async with process(settings) as worker:
+        reading = asyncio.create_task(collect(worker.hub))
+        assert await worker.writer.append("c1", one.session, "[1]")
+        two = await settled.reserve("echo", 99, "c1", resumed=one.session)
+        for _ in range(2):
+            await append_end(worker.pools.commands, settings, "c1", one.session, EndReason.REPLACED)
+        assert await worker.writer.append("c1", one.session, "[late]")
+        assert await worker.writer.append("c1", two.session, "[2]")
+        await append_end(worker.pools.commands, settings, "c1", one.session, EndReason.REPLACED)
+        worker.writer.end("c1", two.session, EndReason.CLIENT_CLOSED)
+        await settled.release("c1", two.session, EndReason.CLIENT_CLOSED)
+        assert values((await reading)[:-1]) == ["[1]", "[2]"]
+        cursor = f"{one.session}-1"
+        assert values((await collect(worker.hub, cursor=cursor))[:-1]) == ["[2]"]
 
 
 async def test_a_session_without_an_end_is_a_gap(settings: Settings, settled: Registry) -> None:

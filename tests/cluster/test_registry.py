@@ -326,6 +326,37 @@ async def test_move_after_the_worker_gave_the_connection_back(settled: Registry)
     assert await usage(settled) == (0, 1)
 
 
+async def test_a_session_is_replaced_in_one_step(settled: Registry) -> None:
+    """Both slots pass over; the old worker learns it at its next renewal if it was not told."""
+    await settled.renew(make_lease("w1", slots=1), [])
+    one = await settled.reserve("echo", 1, "c1")
+    await settled.renew(make_lease("w1", slots=1), live(one))
+    for resumed in (0, one.session - 1, one.session + 1):
+        with pytest.raises(ConnectionAlreadyExists):
+            await settled.reserve("echo", 1, "c1", resumed=resumed)
+    with pytest.raises(ConnectionAlreadyExists):
+        await settled.reserve("other", 1, "c1", resumed=one.session)
+    with pytest.raises(NoWorkerAvailable):
+        await settled.reserve("echo", 1, "c1", ["w1"], resumed=one.session)
+    assert await usage(settled) == (1, 0), "a failed attempt takes nothing away"
+
+    await settled.renew(make_lease("w2", slots=1), [])
+    two = await settled.reserve("echo", 1, "c1", ["w1"], resumed=one.session)
+    assert two.replaced == one
+    assert two.session > one.session
+    assert await usage(settled) == (0, 1)
+    reserved = {worker.worker_id: worker.reserved for worker in await settled.workers()}
+    assert reserved == {"w1": 0, "w2": 1}
+    assert await settled.renew(make_lease("w1", slots=1), live(one)) == {"c1": EndReason.REPLACED}
+    await settled.release("c1", one.session, EndReason.REPLACED)
+    assert await settled.renew(make_lease("w2", slots=1), live(two)) == {}
+    assert await usage(settled) == (1, 0)
+
+    await settled.release("c1", two.session, EndReason.CLIENT_CLOSED)
+    three = await settled.reserve("echo", 1, "c1", resumed=two.session)
+    assert three.replaced is None, "it had ended"
+
+
 async def test_move_of_an_expired_reservation_is_refused(settled: Registry) -> None:
     await settled.renew(make_lease("w1"), [])
     one = await settled.reserve("echo", 1, "c1")

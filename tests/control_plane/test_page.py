@@ -5,6 +5,7 @@ The server answers what each test tells it to: the page's side of the contract i
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from enum import StrEnum
 from pathlib import Path
@@ -66,12 +67,14 @@ class Server:
             "rtp_params": None,
         }
         self.offer: Callable[[dict[str, Any]], Awaitable[Response]] = self.answer
+        self.offers: list[tuple[str, str | None]] = []  # id and token of each
         self.hook: Callable[[dict[str, Any]], Response] = lambda body: success()
         self.inputs: list[dict[str, Any]] = []
         self.cursors: list[str | None] = []
         self.events: list[str] = []  # one answer of /outputs each
         self.outage = False  # of the next /outputs
         self.peer: RTCPeerConnection | None = None
+        self.peers: list[RTCPeerConnection] = []
         self.channel: asyncio.Future[Any] = asyncio.Future()
         self.url = ""
 
@@ -93,6 +96,7 @@ class Server:
     async def signal(self, request: Request) -> Response:
         body = await request.json()
         if body["type"] == "offer":
+            self.offers.append((body["webrtc_id"], request.headers.get("resume-token")))
             return await self.offer(body)
         candidate = body["candidate"]
         if candidate is not None and self.peer is not None:
@@ -104,11 +108,14 @@ class Server:
     async def answer(self, body: dict[str, Any]) -> Response:
         """A peer that plays back what it hears."""
         self.peer = peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        self.peers.append(peer)
+        self.channel = asyncio.Future()
         peer.on("track", peer.addTrack)
         peer.on("datachannel", self.channel.set_result)
         await peer.setRemoteDescription(RTCSessionDescription(body["sdp"], "offer"))
         await peer.setLocalDescription(await peer.createAnswer())
-        return JSONResponse({"sdp": peer.localDescription.sdp, "type": "answer"})
+        answer = {"sdp": peer.localDescription.sdp, "type": "answer"}
+        return JSONResponse(answer, headers={"Resume-Token": f"token {len(self.peers)}"})
 
     async def say(self, type: str, data: Any) -> None:
         """Send a control message once the page's channel is open."""
@@ -168,8 +175,7 @@ async def server() -> AsyncIterator[Server]:
     web.should_exit = True
     await serving
     await web.shutdown()
-    if server.peer is not None:
-        await server.peer.close()
+    await asyncio.gather(*(peer.close() for peer in server.peers))
 
 
 @pytest.fixture
@@ -182,6 +188,10 @@ async def page(server: Server) -> AsyncIterator[Page]:
         page.on("console", lambda m: problems.append(m.text) if "Policy" in m.text else None)
         yield page
         assert problems == []
+
+
+def end(reason: str, id: str = "5-9") -> str:
+    return f'id: {id}\nevent: end\ndata: {{"reason": "{reason}"}}\n\n'
 
 
 def state(page: Page, name: str) -> Awaitable[None]:
@@ -285,12 +295,11 @@ async def test_call_from_connect_to_end(server: Server, page: Page) -> None:
     server.outage = True
     server.events.append('id: 5-1\nevent: output\ndata: ["first <b>", {"n": 1}]\n\n')
     await expect(page.locator("#outputs")).to_contain_text('first <b>\n{"n":1}')
-    end = 'id: 5-9\nevent: end\ndata: {"reason": "worker_lost"}\n\n'
-    server.events.append(f"event: gap\ndata: {{}}\n\n{end}")
+    server.events.append(f"event: gap\ndata: {{}}\n\n{end('handler_error')}")
     await state(page, "failed")
     assert server.cursors == [None, "5-1", "5-1"]
     await expect(page.locator("#outputs [data-kind=gap]")).to_have_count(1)
-    await expect(page.locator("#error")).to_contain_text("stopped working")
+    await expect(page.locator("#error")).to_contain_text("The program behind the stream failed")
     await expect(page.locator("#retry")).to_be_enabled()
 
 
@@ -308,7 +317,6 @@ async def test_rtp_params_are_set_on_what_the_page_sends(server: Server, page: P
     assert [encoding["maxBitrate"] for encoding in sent["encodings"]] == [20_000]
     assert sent["codecs"]
     server.config["rtp_params"] = {"encodings": []}
-    server.channel = asyncio.Future()
     await page.reload()
     await page.click("#connect")
     await state(page, "connected")
@@ -323,6 +331,8 @@ async def test_server_ends_the_call(server: Server, page: Page) -> None:
     await server.say("error", "No such voice")
     await expect(page.locator("#error")).to_contain_text("No such voice")
     await server.say("update_connection", "closed")
+    await state(page, "ending")
+    server.events.append(end("server_closed"))
     await state(page, "ended")
     await expect(page.locator("#notice")).to_have_text("The server closed the call.")
     await expect(page.locator("#connect")).to_have_text("Connect")
@@ -355,3 +365,94 @@ async def test_stream_without_input_model(server: Server, page: Page) -> None:
     await field.fill('[0.5, "low"]')
     await expect(page.locator("#inputs-state")).to_contain_text("Sent at")
     assert [body["inputs"] for body in server.inputs] == [[0.5, "low"]]
+
+
+async def test_lost_call_comes_back(server: Server, page: Page) -> None:
+    """A dead worker costs seconds: same id, its token, its inputs, its outputs, no click."""
+    await page.goto(server.url)
+    await page.click("#connect")
+    await state(page, "connected")
+    await page.get_by_label("Turns").fill("7")
+    await expect(page.locator("#inputs-state")).to_contain_text("Sent at")
+    server.events.append('id: 5-1\nevent: output\ndata: ["one"]\n\n')
+    await expect(page.locator("#outputs li")).to_have_count(1)
+    while server.inputs[-1]["turns"] != 7:
+        await asyncio.sleep(0.02)
+    given = server.inputs[-1]
+
+    server.offer = refuse(503, "no_worker_available", {"Retry-After": "1"})
+    server.events.append(end("worker_lost", "5-2"))
+    shown = page.locator("#state")
+    await expect(shown).to_have_text("Reconnecting (try 1)…")
+    await expect(page.locator("#notice")).to_contain_text(
+        "stopped working. The call is being brought"
+    )
+    await expect(page.locator("#connect")).to_have_text("Cancel")
+    await expect(shown).to_have_text("Reconnecting (try 2)…")
+    assert await page.evaluate("document.documentElement.scrollWidth") <= 320
+    server.offer = server.answer
+    await state(page, "connected")
+    await expect(page.locator("#notice")).to_be_hidden()
+    await expect(page.locator("#error")).to_be_hidden()
+    connection_id = given["webrtc_id"]
+    assert server.offers[0] == (connection_id, None)
+    assert set(server.offers[1:]) == {(connection_id, "token 1")}
+    assert server.inputs[-1] == given
+    assert server.cursors == [None, "5-1", "5-2"]
+    await expect(page.locator("#messages")).to_contain_text("stopped working")
+    packets = "document.querySelector('[data-stat=packets-in]').textContent"
+    await above(page, 20, f"parseInt({packets}) || 0")
+    await above(page, 0.3, "document.getElementById('reply-level').value")
+    server.events.append('id: 8-1\nevent: output\ndata: ["two"]\n\n')
+    await expect(page.locator("#outputs li")).to_have_count(2)
+
+    await server.peers[0].close()
+    await server.say("log", "the new channel")
+    await expect(page.locator("#messages")).to_contain_text("the new channel")
+    await state(page, "connected")
+
+
+async def test_what_was_meant_is_not_undone(server: Server, page: Page) -> None:
+    """No end that somebody wanted, and no refusal, is answered with another call."""
+    await page.goto(server.url)
+    calls = 0
+    for reason in ("replaced", "time_limit", "handler_error", "refused"):
+        await page.click("#connect")
+        await state(page, "connected")
+        server.events.append(end(reason))
+        await expect(page.locator("#state")).to_have_attribute("data-state", re.compile("ed$"))
+        await expect(page.locator("#connect")).to_have_text("Connect")
+        calls += 1
+    await page.click("#connect")
+    await state(page, "connected")
+    calls += 1
+    server.offer = refuse(429, "concurrency_limit_reached", {"Retry-After": "2"}, limit=1)
+    server.events.append(end("worker_stopped"))
+    await state(page, "failed")
+    await expect(page.locator("#error")).to_contain_text("takes one call at a time")
+    await expect(page.locator("#notice")).to_contain_text("The call did not come back.")
+    await expect(page.locator("#retry")).to_be_disabled()
+    assert len(server.offers) == calls + 1
+    assert len({connection_id for connection_id, _ in server.offers}) == calls
+
+
+async def test_person_ends_the_tries(server: Server, page: Page) -> None:
+    """The button works by keyboard; nothing is tried after it. A network that is back hastens."""
+    await page.goto(server.url)
+    await page.keyboard.press("Tab")
+    await page.keyboard.press("Enter")
+    await state(page, "connected")
+    server.offer = refuse(503, "no_worker_available")
+    server.events.append(end("out_of_memory"))
+    await expect(page.locator("#state")).to_have_text("Reconnecting (try 4)…", timeout=15000)
+    tried = len(server.offers)
+    await page.evaluate("dispatchEvent(new Event('online'))")
+    await expect(page.locator("#state")).to_have_text("Reconnecting (try 5)…", timeout=1500)
+    assert len(server.offers) == tried + 1
+    await page.keyboard.press("Enter")
+    await state(page, "idle")
+    await expect(page.locator("#connect")).to_have_text("Connect")
+    server.offer = server.answer
+    await page.evaluate("dispatchEvent(new Event('online'))")
+    await asyncio.sleep(0.3)
+    assert len(server.offers) == tried + 1

@@ -294,6 +294,19 @@ async def test_what_the_control_plane_gave_up_is_closed_or_refused_when_it_comes
         assert host.ended == []  # its slot is the control plane's
 
 
+async def test_a_replaced_session_has_ended_when_the_control_plane_has_its_answer() -> None:
+    """What follows finds its slot free, and its readers all outputs of the session before."""
+    sdp = await offer_sdp()
+    async with hosting(Echo(), slots=1) as host:
+        await host.connections.offer(host.request("id", sdp, session=4))
+        await host.connections.release("id", 4, EndReason.REPLACED)
+        assert host.reasons == [EndReason.REPLACED]
+        assert not len(host.connections)
+        await host.connections.offer(host.request("id", sdp, session=5))
+        await host.connections.release("id", 4, EndReason.REPLACED)
+        assert [live.session for live in host.connections.live()] == [5]
+
+
 async def test_close_all_closes_all_and_takes_no_more() -> None:
     async with hosting(Echo()) as host, calling(host) as (client, connection):
         sdp = await offer_sdp()

@@ -6,14 +6,17 @@
 --       4 the stream's limit (for a move: ignored, the record has it)
 --       5 the session to move, or 0  6 token of this call: a repeated call gets the same answer
 --       7 ms after the epoch before anything is reserved  8 ms until the reservation ends
---       9 ms that keys live beyond their last use  10 random integer  11... workers to leave out
+--       9 ms that keys live beyond their last use  10 random integer
+--       11 the session that the new one may take the place of, or 0  12... workers to leave out
 --
--- Returns {'reserved', session, worker, address}, {'exists'}, {'limit'}, {'gone'}, {'no_worker'}
--- or {'settling', ms}.
+-- Returns {'reserved', session, worker, address, and the same three of the session whose place it
+-- took, or 0, '', ''}, {'exists'}, {'limit'}, {'gone'}, {'no_worker'} or {'settling', ms}. Nothing
+-- has changed but with the first: a connection that cannot be replaced goes on.
 
 local base, cid, stream = ARGV[1], ARGV[2], ARGV[3]
 local limit, moved, token = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
 local settle, hold, keep = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
+local resumed = tonumber(ARGV[11])
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -27,12 +30,15 @@ if not epoch then return {'no_worker'} end
 if now < epoch + settle then return {'settling', epoch + settle - now} end
 
 local record = redis.call('HMGET', KEYS[4],
-  'session', 'state', 'worker', 'token', 'address', 'limit', 'stream')
+  'session', 'state', 'worker', 'token', 'address', 'limit', 'stream',
+  'replaced', 'replaced_worker', 'replaced_address')
 local last, state = tonumber(record[1] or nil), record[2]
 local holds = false -- whether this connection's own slots are among those counted below
+local replaced = {0, '', ''}
 
 if state == 'reserved' and record[4] == token then
-  return {'reserved', last, record[3], record[5]}
+  return {'reserved', last, record[3], record[5],
+    tonumber(record[8] or 0), record[9] or '', record[10] or ''}
 end
 if moved ~= 0 then
   if not last then return {'gone'} end
@@ -40,7 +46,9 @@ if moved ~= 0 then
   holds = state ~= 'closed'
   limit = tonumber(record[6])
 elseif state == 'reserved' or state == 'live' then
-  return {'exists'}
+  if last ~= resumed or record[7] ~= stream then return {'exists'} end
+  holds = true
+  replaced = {last, record[3], record[5]}
 end
 
 redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', text(now))
@@ -49,7 +57,7 @@ if holds and redis.call('ZSCORE', KEYS[3], cid) then taken = taken - 1 end
 if taken >= limit then return {'limit'} end
 
 local excluded = {}
-for i = 11, #ARGV do excluded[ARGV[i]] = true end
+for i = 12, #ARGV do excluded[ARGV[i]] = true end
 
 -- The worker as a candidate, or nil when it cannot take this connection.
 local function candidate(worker)
@@ -111,5 +119,9 @@ redis.call('PEXPIRE', KEYS[3], keep)
 redis.call('DEL', KEYS[4])
 redis.call('HSET', KEYS[4], 'session', text(session), 'worker', best.id, 'address', best.address,
   'stream', stream, 'state', 'reserved', 'created', text(now), 'limit', text(limit), 'token', token)
+if replaced[1] ~= 0 then
+  redis.call('HSET', KEYS[4], 'replaced', text(replaced[1]), 'replaced_worker', replaced[2],
+    'replaced_address', replaced[3])
+end
 redis.call('PEXPIRE', KEYS[4], hold)
-return {'reserved', session, best.id, best.address}
+return {'reserved', session, best.id, best.address, replaced[1], replaced[2], replaced[3]}

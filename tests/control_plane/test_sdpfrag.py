@@ -74,6 +74,7 @@ def test_what_clients_leave_out_or_put_elsewhere() -> None:
         (fragment(*[LINES[2]] * (SECTIONS_MAX + 1)), TooLarge),
         (fragment(*LINES[2:4], *[f"a={CANDIDATE}"] * (CANDIDATES_MAX + 1)), TooLarge),
     ],
+    ids=range(20),
 )
 def test_what_is_no_fragment(text: str, error: type[RayRTCError]) -> None:
     with pytest.raises(error):

@@ -19,8 +19,9 @@ log = logging.getLogger(__name__)
 
 QUEUE_BYTES: Final = 16 << 20
 """Characters of outputs that one connection may have queued; beyond that the oldest go."""
-BATCH_ENTRIES: Final = 64
-"""Outputs of one connection in one write."""
+WRITE_ENTRIES: Final = 32
+"""Outputs in one write, shared by the connections, of each of which there is one at least: what an
+absence of Redis has left must not hold up the event loop, which has audio to send."""
 BATCH_BYTES: Final = 4 << 20
 """Characters of outputs in one write, if it has more than one."""
 
@@ -169,6 +170,7 @@ class OutputWriter:
         batches: list[_Batch] = []
         size = 0
         seen: set[str] = set()
+        share = max(1, WRITE_ENTRIES // max(1, len(self._queues)))
         for key, queue in list(self._queues.items()):
             if queue.deadline is not None and now > queue.deadline:
                 self._give_up(queue)
@@ -181,7 +183,7 @@ class OutputWriter:
             seen.add(queue.connection_id)
             entries: list[_Entry] = []
             for entry in queue.entries:
-                if len(entries) == BATCH_ENTRIES or (size and size + len(entry.data) > BATCH_BYTES):
+                if len(entries) == share or (size and size + len(entry.data) > BATCH_BYTES):
                     break
                 entries.append(entry)
                 size += len(entry.data)

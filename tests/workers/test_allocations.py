@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from pydantic import SecretStr
 
 from rayrtc.cluster.models import EndReason
 from tests.clients import AiortcClient
-from tests.workers.host import AsyncEcho, Host
+from tests.workers.host import AsyncEcho, Host, hosting, until
 from workers import allocations
 
 
@@ -48,27 +49,26 @@ async def server() -> AsyncIterator[TurnServer]:
     transport.close()
 
 
-def host_with(server: TurnServer) -> Host:
-    host = Host(AsyncEcho())
-    turn = {"worker_turn_url": server.url, "turn_secret": SecretStr("shared")}
-    host.connections._settings = host.settings.model_copy(update=turn)
-    return host
+@asynccontextmanager
+async def hosting_with(server: TurnServer) -> AsyncIterator[Host]:
+    async with hosting(AsyncEcho()) as host:
+        turn = {"worker_turn_url": server.url, "turn_secret": SecretStr("shared")}
+        host.connections._settings = host.settings.model_copy(update=turn)
+        yield host
 
 
 async def test_a_call_ends_completely_when_the_turn_server_has_died(
     server: TurnServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(allocations, "DELETE_TIMEOUT", 0.2)
-    host = host_with(server)
-    before = asyncio.all_tasks()
-    client = AiortcClient("")
-    connection = await host.call(client)
-    connection.close(EndReason.SERVER_CLOSED)
-    await asyncio.wait_for(connection.task, 4)
-    await client.close()
-    async with asyncio.timeout(5):
-        while asyncio.all_tasks() != before:
-            await asyncio.sleep(0.02)
+    async with hosting_with(server) as host:
+        before = asyncio.all_tasks()
+        client = AiortcClient("")
+        connection = await host.call(client)
+        connection.close(EndReason.SERVER_CLOSED)
+        await asyncio.wait_for(connection.task, 4)
+        await client.close()
+        await until(lambda: asyncio.all_tasks() == before)
     assert server.asked.count(stun.Method.ALLOCATE) == 1
     assert stun.Method.REFRESH in server.asked
 
@@ -77,10 +77,8 @@ async def test_a_turn_server_that_refuses_is_reported_and_the_call_goes_on(
     server: TurnServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.refuses = True
-    host = host_with(server)
-    client = AiortcClient("")
-    connection = await host.call(client)
-    assert "no relayed address" in caplog.text
-    connection.close(EndReason.SERVER_CLOSED)
-    await connection.task
-    await client.close()
+    async with hosting_with(server) as host:
+        client = AiortcClient("")
+        await host.call(client)
+        assert "no relayed address" in caplog.text
+        await client.close()

@@ -13,7 +13,7 @@ from rayrtc.turn_secret import client_ice_servers
 
 logger = logging.getLogger(__name__)
 
-CALLABLE_TIMEOUT = 10.0
+RTC_CONFIGURATION_TIMEOUT = 10.0
 """Seconds that a stream's callable may take for its configuration."""
 
 
@@ -27,7 +27,7 @@ async def client_configuration(stream: Stream, settings: Settings) -> dict[str, 
         ICEServersUnavailable: the stream's callable raised, took too long or gave no configuration.
     """
     try:
-        async with asyncio.timeout(CALLABLE_TIMEOUT):
+        async with asyncio.timeout(RTC_CONFIGURATION_TIMEOUT):
             own = await stream.resolve_rtc_configuration()
         configuration = {name: codec.to_json(value) for name, value in own.items()}
         if added := client_ice_servers(settings):

@@ -79,8 +79,9 @@ class Stream:
             `{"degradationPreference": "maintain-framerate"}`.
         track_constraints: `MediaTrackConstraints` for the page's camera and microphone.
         rtc_configuration: `RTCConfiguration` for clients (`GET /rtc-configuration`), or a sync or
-            async callable that returns it.
-        server_rtc_configuration: `RTCConfiguration` of the workers; none means no STUN and no TURN.
+            async callable that returns it. `RAYRTC_TURN_URLS` adds TURN servers.
+        server_rtc_configuration: `RTCConfiguration` of the workers; none means no STUN, and no TURN
+            but `RAYRTC_WORKER_TURN_URL`.
         ui_args: title, subtitle and icon of the page.
         verbose: log where the routes are when the application starts.
         name: unique among the streams of an application; else made from the mount path.

@@ -1,7 +1,7 @@
 """What ICE and DTLS lose on a bad network is sent again sooner than aioice and OpenSSL do.
 
 Both wait half a second or a whole one, and twice as long each time. With a fifth of the packets
-lost half of the calls took 1.5 s or more to connect, some 15 s, and some did not within 30.
+lost half of the calls took 1.4 s or more to connect, some 15 s, and some did not within 30.
 Browsers send again after 50 ms. `workers.patches` puts these functions in their places.
 """
 

@@ -51,6 +51,11 @@ def rtc_configuration(
         raise ValueError(f"server_rtc_configuration is not usable: {error!r}") from error
 
 
+def uses_turn(configuration: RTCConfiguration) -> bool:
+    """Whether a relayed address is to be had."""
+    return "turn_server" in connection_kwargs(configuration.iceServers or [])
+
+
 def _server(source: Mapping[str, Any]) -> RTCIceServer:
     urls = source.get("urls", source.get("url"))
     if not isinstance(urls, str):

@@ -16,6 +16,7 @@ from aiortc.exceptions import OperationError
 from rayrtc.combinations import Mode
 from rayrtc.errors import InvalidSDP, UnsupportedTrack
 from workers.channel import DataChannel
+from workers.ice import uses_turn
 from workers.offer import Offer
 from workers.transport import Events, Log
 
@@ -55,6 +56,7 @@ class Peer:
         self._mode: Mode = mode
         self._events = events
         self._log = log
+        self._relayed = uses_turn(configuration)
         self._connection = RTCPeerConnection(configuration)
         if mode != "send":
             for output in outputs:
@@ -91,7 +93,10 @@ class Peer:
                 self.received.append(transceiver.receiver.track)
             if transceiver.currentDirection in ("sendrecv", "sendonly"):
                 self.sent.append(self._outputs[transceiver.kind])
-        return self._connection.localDescription.sdp
+        sdp = self._connection.localDescription.sdp
+        if self._relayed and " typ relay" not in sdp:
+            self._log.warning("no relayed address: the TURN server refuses or does not answer")
+        return sdp
 
     def _set_directions(self) -> list[RTCRtpTransceiver]:
         """Allow media where the mode does; those of the transceivers that carry any.

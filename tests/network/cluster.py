@@ -119,6 +119,8 @@ class Cluster:
         self.start_ray_head()
         for node in NODES:
             self.start_workers(node)
+            # Ray's nodes on one file system must not be made at the same moment
+            self._until(lambda n=node: "starting the pool" in self.log(n), START_TIMEOUT, node)
         for name in REPLICAS:
             self.start_replica(name)
         for name, url in self.replicas.items():

@@ -1,6 +1,8 @@
-"""A TURN server that dies during calls: it must not keep slots or memory of workers."""
+"""A TURN server that fails: it must not keep slots or memory of workers, nor stop calls."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -8,14 +10,15 @@ from aioice import stun
 from pydantic import SecretStr
 
 from rayrtc.cluster.models import EndReason
-from rayrtc.settings import Settings
 from tests.clients import AiortcClient
-from tests.workers.host import AsyncEcho, Host
+from tests.workers.host import AsyncEcho, Host, hosting, until
 from workers import allocations
 
 
-class DyingServer(asyncio.DatagramProtocol):
-    """Gives an allocation to everybody and never answers again."""
+class TurnServer(asyncio.DatagramProtocol):
+    """Gives an allocation to everybody and never answers again, or refuses them at once."""
+
+    refuses = False
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
@@ -26,34 +29,56 @@ class DyingServer(asyncio.DatagramProtocol):
         request = stun.parse_message(data)
         self.asked.append(request.message_method)
         if request.message_method is stun.Method.ALLOCATE:
-            answer = stun.Message(
-                stun.Method.ALLOCATE, stun.Class.RESPONSE, transaction_id=request.transaction_id
-            )
-            answer.attributes["LIFETIME"] = 600
-            answer.attributes["XOR-MAPPED-ADDRESS"] = addr
-            answer.attributes["XOR-RELAYED-ADDRESS"] = ("127.0.0.1", 9)
+            answered = stun.Class.ERROR if self.refuses else stun.Class.RESPONSE
+            answer = stun.Message(stun.Method.ALLOCATE, answered, request.transaction_id)
+            if self.refuses:
+                answer.attributes["ERROR-CODE"] = (403, "Forbidden")
+            else:
+                answer.attributes["LIFETIME"] = 600
+                answer.attributes["XOR-MAPPED-ADDRESS"] = addr
+                answer.attributes["XOR-RELAYED-ADDRESS"] = ("127.0.0.1", 9)
             self.transport.sendto(bytes(answer), addr)
 
 
+@pytest.fixture
+async def server() -> AsyncIterator[TurnServer]:
+    transport, protocol = await asyncio.get_running_loop().create_datagram_endpoint(
+        TurnServer, local_addr=("127.0.0.1", 0)
+    )
+    yield protocol
+    transport.close()
+
+
+@asynccontextmanager
+async def hosting_with(server: TurnServer) -> AsyncIterator[Host]:
+    async with hosting(AsyncEcho()) as host:
+        turn = {"worker_turn_url": server.url, "turn_secret": SecretStr("shared")}
+        host.connections._settings = host.settings.model_copy(update=turn)
+        yield host
+
+
 async def test_a_call_ends_completely_when_the_turn_server_has_died(
-    monkeypatch: pytest.MonkeyPatch,
+    server: TurnServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(allocations, "DELETE_TIMEOUT", 0.2)
-    transport, server = await asyncio.get_running_loop().create_datagram_endpoint(
-        DyingServer, local_addr=("127.0.0.1", 0)
-    )
-    turn = {"worker_turn_url": server.url, "turn_secret": SecretStr("shared")}
-    host = Host(AsyncEcho())
-    host.connections._settings = Settings(ice_addresses=("127.0.0.1",), **turn)
-    before = asyncio.all_tasks()
-    client = AiortcClient("")
-    connection = await host.call(client)
-    connection.close(EndReason.SERVER_CLOSED)
-    await asyncio.wait_for(connection.task, 4)
-    await client.close()
-    async with asyncio.timeout(5):
-        while asyncio.all_tasks() != before:
-            await asyncio.sleep(0.02)
+    async with hosting_with(server) as host:
+        before = asyncio.all_tasks()
+        client = AiortcClient("")
+        connection = await host.call(client)
+        connection.close(EndReason.SERVER_CLOSED)
+        await asyncio.wait_for(connection.task, 4)
+        await client.close()
+        await until(lambda: asyncio.all_tasks() == before)
     assert server.asked.count(stun.Method.ALLOCATE) == 1
     assert stun.Method.REFRESH in server.asked
-    transport.close()
+
+
+async def test_a_turn_server_that_refuses_is_reported_and_the_call_goes_on(
+    server: TurnServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.refuses = True
+    async with hosting_with(server) as host:
+        client = AiortcClient("")
+        await host.call(client)
+        assert "no relayed address" in caplog.text
+        await client.close()

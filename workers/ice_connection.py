@@ -122,7 +122,7 @@ class SharedPortProtocol(aioice.ice.StunProtocol):
         try:
             return await super().request(request, addr, integrity_key, retransmissions)
         finally:
-            del transactions[request.transaction_id]
+            transactions.pop(request.transaction_id, None)
 
     async def send_data(self, data: bytes, addr: Address) -> None:
         self._local.send(data, addr)

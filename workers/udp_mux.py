@@ -132,6 +132,9 @@ class LocalSocket:
         """Take none any more."""
         if self.users.get(user) is endpoint:
             del self.users[user]
+        waiting = [t for t, sent in self.transactions.items() if sent.endpoint is endpoint]
+        for transaction in waiting:
+            del self.transactions[transaction]
         for address in endpoint.routes:
             del self.routes[address]
         endpoint.routes.clear()

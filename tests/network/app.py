@@ -9,12 +9,12 @@ from fastapi import FastAPI
 from rayrtc import AdditionalOutputs, AudioEmitType, Stream
 
 RATE = 24000
-OUTPUT_EVERY = 10
+OUTPUT_EVERY = 50
 """Frames of 20 ms between two outputs."""
 
 
 async def tone() -> AsyncIterator[AudioEmitType]:
-    """A tone without end, and a number five times a second."""
+    """A tone without end, and a number every second."""
     at = np.arange(RATE // 50)
     frame = (np.sin(2 * np.pi * 500 * at / RATE) * 8000).astype(np.int16)
     count = 0

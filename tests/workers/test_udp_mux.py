@@ -246,6 +246,9 @@ async def test_a_closed_call_leaves_the_port_to_the_others_and_nothing_behind(mu
     for call, peer in zip((closed, open_), peers, strict=True):
         peer.ask(call)
         await peer.answers(0.05)
+    request = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
+    asking = asyncio.create_task(closed._protocols[0].request(request, (LOCAL, 9), b"key"))
+    await asyncio.sleep(0)
     async with asyncio.timeout(5):
         await closed.close()
     before = dropped("unknown_user"), dropped("unknown_address")
@@ -257,6 +260,7 @@ async def test_a_closed_call_leaves_the_port_to_the_others_and_nothing_behind(mu
     assert queued(open_) == [RTP]
     await open_.close()
     assert [local.users, local.routes, local.transactions] == [{}, {}, {}]
+    asking.cancel()
 
 
 async def test_a_call_claims_no_more_than_its_share_of_addresses(mux: UDPMux) -> None:

@@ -133,6 +133,7 @@ class AiortcClient:
         self.picture = PictureTrack()
         self.pictures: list[np.ndarray] = []
         self.picture_arrivals: list[float] = []
+        self.token = ""
         self.pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -158,15 +159,20 @@ class AiortcClient:
         )
         await self.wait_for_state("connected", timeout=timeout)
 
-    async def connect(self, timeout: float = 15) -> None:
-        """Offer, answer and media; AssertionError with the answer's body when it is refused."""
+    async def connect(self, timeout: float = 15, token: str | None = None) -> None:
+        """Offer, answer and media; AssertionError with the answer's body when it is refused.
+
+        With the `token` of another client of this id its place is taken; `token` is then ours.
+        """
         body = await self.create_offer()
+        headers = {} if token is None else {"Resume-Token": token}
         async with (
             aiohttp.ClientSession() as session,
-            session.post(self.url + "/webrtc/offer", json=body) as response,
+            session.post(self.url + "/webrtc/offer", json=body, headers=headers) as response,
         ):
             answer = await response.json()
             assert response.status == 200, answer
+            self.token = response.headers["Resume-Token"]
         await self.accept(answer, timeout)
 
     async def wait_for_state(self, *states: str, timeout: float = 15) -> None:

@@ -456,3 +456,32 @@ async def test_person_ends_the_tries(server: Server, page: Page) -> None:
     await page.evaluate("dispatchEvent(new Event('online'))")
     await asyncio.sleep(0.3)
     assert len(server.offers) == tried + 1
+
+
+async def test_lost_network_is_noticed_and_what_passes_is_left_alone(
+    server: Server, page: Page
+) -> None:
+    """A short gap costs nothing; after a longer one the call is taken over, the old one closed."""
+    await page.add_init_script(
+        "window.peers = []; window.RTCPeerConnection = class extends RTCPeerConnection {"
+        " constructor(...options) { super(...options); peers.push(this); } };"
+        "window.turn = (state) => {"
+        " Object.defineProperty(peers[0], 'connectionState', {value: state, configurable: true});"
+        " peers[0].dispatchEvent(new Event('connectionstatechange')); }"
+    )
+    await page.goto(server.url)
+    await page.click("#connect")
+    await state(page, "connected")
+    await page.evaluate("turn('disconnected')")
+    await state(page, "interrupted")
+    await page.evaluate("turn('connected')")
+    await state(page, "connected")
+    await page.evaluate("turn('failed'); turn('connected')")  # before the first try
+    await state(page, "connected")
+    assert len(server.offers) == 1
+    await page.evaluate("turn('failed')")
+    await state(page, "reconnecting")
+    assert await page.evaluate("peers[0].signalingState") == "stable"
+    await state(page, "connected")
+    assert [token for _, token in server.offers] == [None, "token 1"]
+    assert await page.evaluate("peers.map((peer) => peer.signalingState)") == ["closed", "stable"]

@@ -113,6 +113,7 @@ volume = Stream(EchoHandler(), modality="audio", concurrency_limit=100, inputs=E
 volume.mount(app, "/volume")
 Stream(Numbered(), modality="audio", concurrency_limit=100).mount(app, "/numbered")
 Stream(Echo(), modality="audio", concurrency_limit=3).mount(app, "/limited")
+Stream(Numbered(), modality="audio", concurrency_limit=1, name="single").mount(app, "/single")
 Stream(Owner(), modality="audio", concurrency_limit=100).mount(app, "/owner")
 Stream(SyncOwner(), modality="audio", concurrency_limit=100).mount(app, "/sync-owner")
 

@@ -37,6 +37,15 @@ def talkers() -> Iterator[Stack]:
 
 
 @pytest.fixture
+def page_url(stack: Stack) -> str:
+    """A replica that serves one stream, with its page at `/`."""
+    if "page" not in stack.replicas:
+        stack.start_replica("page", "tests.e2e.app:volume")
+        stack.wait_ready()
+    return stack.replicas["page"]
+
+
+@pytest.fixture
 def stack(deployment: Stack) -> Stack:
     """The deployment, whole again after what the test before did to it, and without its calls."""
     if "redis" not in deployment.processes:

@@ -12,7 +12,6 @@ from playwright.async_api import Browser, Page, expect
 
 from tests.browser import browsing
 from tests.e2e.spectrum import peak
-from tests.e2e.stack import Stack
 
 RATE = 48000
 RECORD = """async (seconds) => {
@@ -39,15 +38,6 @@ async def browser(tmp_path: Path) -> AsyncIterator[Browser]:
         file.writeframes(samples.astype(np.int16).tobytes())
     async with browsing(str(tone)) as chromium:
         yield chromium
-
-
-@pytest.fixture
-def page_url(stack: Stack) -> str:
-    """A replica that serves one stream, with its page at `/`."""
-    if "page" not in stack.replicas:
-        stack.start_replica("page", "tests.e2e.app:volume")
-        stack.wait_ready()
-    return stack.replicas["page"]
 
 
 async def call(page: Page, url: str) -> None:

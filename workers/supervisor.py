@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 import ray
 from ray.exceptions import RayError
 
-from rayrtc.cluster.models import ConnectionRecord, Drain, EndReason
-from rayrtc.cluster.outputs import append_lost
+from rayrtc.cluster.models import Drain, EndReason
 from rayrtc.cluster.redis import UNREACHABLE, RedisPools
 from rayrtc.cluster.registry import Registry
 from rayrtc.logs import configure
 from rayrtc.settings import Settings
+from workers.lost_workers import LostWorkers
 from workers.member import NAME_PREFIX, Application, Member, brief, in_thread
 from workers.needs import default_needs, fits, told
 from workers.pool import Plan, PoolLimits, PoolStatus, WorkerPhase, plan
@@ -43,8 +43,6 @@ UNRESPONSIVE_GRACE = 5.0
 """Seconds beyond `hang_timeout`, when a worker's own watchdog has failed too."""
 STOP_GRACE = 5.0
 """Seconds beyond `stop_timeout` that a stopping worker may take."""
-LOST_MAX = 1024
-"""Dead workers that wait for Redis to be withdrawn; of more, their leases run out by themselves."""
 
 
 class RayNodeInfo(NamedTuple):
@@ -89,8 +87,6 @@ class Supervisor:
         self._cordoned: set[str] = set()
         self._replaced = 0
         self._youngest = 0
-        self._lost: dict[str, EndReason] = {}
-        self._lost_records: list[ConnectionRecord] = []
         self._leases: set[str] | None = None
         self._redis_away = False
         self._ray_away = False
@@ -98,6 +94,7 @@ class Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._pools = RedisPools(settings)
         self._registry = Registry(self._pools.commands, settings)
+        self._lost = LostWorkers(self._registry, self._pools.commands, settings)
         loop = asyncio.get_running_loop()
         self._loops = [
             loop.create_task(self._keep_pool(), name="pool"),
@@ -296,15 +293,14 @@ class Supervisor:
 
     async def _ended(self, member: Member, died: str) -> None:
         self._members.pop(member.worker_id, None)
-        if len(self._lost) < LOST_MAX:
-            stopped = member.phase is WorkerPhase.STOPPING
-            self._lost[member.worker_id] = (
-                EndReason.WORKER_STOPPED if stopped else EndReason.WORKER_LOST
-            )
+        stopped = member.phase is WorkerPhase.STOPPING
+        self._lost.add(
+            member.worker_id, EndReason.WORKER_STOPPED if stopped else EndReason.WORKER_LOST
+        )
         if member.phase is not WorkerPhase.STOPPING:
             self._replaced += 1
             logger.error("worker %s died with %d calls: %s", member.worker_id, member.calls, died)
-        await self._withdraw_lost()
+        await self._lost.withdraw()
 
     def _check(self, member: Member, now: float) -> None:
         """Ping a worker; end one that is silent, or drained and empty."""
@@ -359,9 +355,7 @@ class Supervisor:
     async def _keep_registry(self) -> None:
         while True:
             try:
-                await self._withdraw_lost()
-                self._lost_records += await self._registry.reap()
-                await self._tell_lost()
+                await self._lost.reap()
                 self._leases = {status.worker_id for status in await self._registry.workers()}
                 await self._look_for_drains()
                 self._redis_away = False
@@ -381,26 +375,6 @@ class Supervisor:
             logger.info("node %s drains", node)
         self._cordoned |= asked
         self._nodes = [node for node in self._nodes if node.node_id not in asked]
-
-    async def _withdraw_lost(self) -> None:
-        """Free the slots of dead workers and tell their connections' readers."""
-        try:
-            for worker_id, reason in list(self._lost.items()):
-                self._lost_records += await self._registry.withdraw(worker_id, reason)
-                self._lost.pop(worker_id, None)
-            await self._tell_lost()
-        except UNREACHABLE as error:
-            logger.warning("a dead worker is withdrawn later, Redis is away: %s", error)
-
-    async def _tell_lost(self) -> None:
-        records, self._lost_records = self._lost_records, []
-        if not records:
-            return
-        try:
-            await append_lost(self._pools.commands, self._settings, records)
-        except UNREACHABLE:
-            self._lost_records = records[-LOST_MAX:]
-            raise
 
     def _group_of(self, member: Member) -> Group:
         return self._groups.setdefault(member.needs, Group(member.needs))

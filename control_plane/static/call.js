@@ -60,7 +60,8 @@ export class Call {
 
   #checkBrowser() {
     if (!window.RTCPeerConnection) {
-      throw new Problem("This browser cannot place calls", "It has no WebRTC, or WebRTC is turned off.", { retry: false });
+      const text = "It has no WebRTC, or WebRTC is turned off.";
+      throw new Problem("This browser cannot place calls", text, { retry: false });
     }
     if (sends && !navigator.mediaDevices) {
       const name = deviceName(kinds);

@@ -30,7 +30,9 @@ export function problemOf({ code, status, message, limit, retryAfter, fields }) 
   if (status === 503) {
     return new Problem("No media server is free", "All of them are busy or still starting. Try again in a moment.", wait);
   }
-  if (status === 422) return new Problem("The server did not accept the values", "Please correct them.", { fields });
+  if (status === 422) {
+    return new Problem("The server did not accept the values", "Please correct them.", { fields });
+  }
   if (status === 401 || status === 403) {
     return new Problem("Access denied", "You are not allowed to use this stream. Sign in and load the page again.");
   }

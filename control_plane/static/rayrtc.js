@@ -28,7 +28,9 @@ const OUTPUTS_DELAY = { first: 1, most: 15 };
 const TRIES = 10;
 
 // Ends that nobody meant: another worker takes the call.
-const LOST = new Set(["worker_lost", "worker_stopped", "out_of_memory", "drained", "ice_failed", "connect_timeout", "expired"]);
+const LOST = new Set([
+  "worker_lost", "worker_stopped", "out_of_memory", "drained", "ice_failed", "connect_timeout", "expired",
+]);
 // Of these, what a client has that was never connected: no other worker would help it.
 const UNREACHABLE = new Set(["ice_failed", "connect_timeout"]);
 // Ends that count while a try is under way; the others are those of sessions that are given up.

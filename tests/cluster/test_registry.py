@@ -347,9 +347,10 @@ async def test_a_session_is_replaced_in_one_step(settled: Registry) -> None:
     assert await usage(settled) == (0, 1)
     reserved = {worker.worker_id: worker.reserved for worker in await settled.workers()}
     assert reserved == {"w1": 0, "w2": 1}
-    assert await settled.renew(make_lease("w1", slots=1), live(one)) == {"c1": EndReason.REPLACED}
+    renewal = await settled.renew(make_lease("w1", slots=1), live(one))
+    assert renewal.conflicts == {"c1": EndReason.REPLACED}
     await settled.release("c1", one.session, EndReason.REPLACED)
-    assert await settled.renew(make_lease("w2", slots=1), live(two)) == {}
+    assert (await settled.renew(make_lease("w2", slots=1), live(two))).conflicts == {}
     assert await usage(settled) == (1, 0)
 
     await settled.release("c1", two.session, EndReason.CLIENT_CLOSED)

@@ -4,8 +4,10 @@ import asyncio
 from typing import Any
 
 import aiohttp
+import pytest
 from aiohttp import web
 
+from control_plane import candidates
 from rayrtc.cluster.client import Cluster
 from rayrtc.cluster.models import EndReason
 from tests.control_plane.conftest import Api, Replica, Workers
@@ -59,13 +61,20 @@ async def test_unknown_id_is_404_after_the_wait(replica: Replica, workers: Worke
     assert 2.5 < asyncio.get_running_loop().time() - started < 4.5
 
 
-async def test_waiting_candidates_are_bounded(replica: Replica, workers: Workers) -> None:
+async def test_waiting_candidates_are_bounded(
+    replica: Replica, workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(candidates, "CANDIDATE_WAIT", 6.0)  # however slow the machine is
     await workers(1)
     api = await replica(worker_timeout=8.0)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         many = Api(session, api.url)
         sent = [asyncio.create_task(many.candidate(f"n{n}", CANDIDATE)) for n in range(300)]
-        done, waiting = await asyncio.wait(sent, timeout=2)
+        async with asyncio.timeout(5):
+            while sum(task.done() for task in sent) < 44:
+                await asyncio.sleep(0.05)
+        await asyncio.sleep(0.2)
+        done, waiting = await asyncio.wait(sent, timeout=0)
         assert len(waiting) == 256
         assert {task.result()[0] for task in done} == {404}
         for task in waiting:

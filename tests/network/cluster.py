@@ -49,7 +49,10 @@ class Cluster:
         head = network["head"].address
         self.redis_url = f"redis://{head}:{REDIS_PORT}/0"
         self.replicas = {name: f"http://{head}:{port}" for name, port in REPLICAS.items()}
+        # other tests of this process leave Ray's settings behind
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "RAYRTC_"))}
         self.env = {
+            **clean,
             "PYTHONPATH": str(ROOT),
             "RAYRTC_REDIS_URL": self.redis_url,
             "RAYRTC_CLUSTER_SECRET": "a secret for the tests only",

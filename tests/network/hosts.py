@@ -74,10 +74,10 @@ class Host:
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
     ) -> subprocess.Popen[bytes]:
-        """Start a process on this host. It is the caller's to end."""
+        """Start a process on this host. It is the caller's to end. `env` is all of its own."""
         return subprocess.Popen(
             ["ip", "netns", "exec", self.namespace, *command],
-            env=None if env is None else {**os.environ, **env},
+            env=env,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

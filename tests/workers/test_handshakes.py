@@ -9,6 +9,7 @@ from aioice import Candidate, stun
 from aiortc import RTCCertificate, RTCDtlsTransport
 from pyee.asyncio import AsyncIOEventEmitter
 
+from tests.clients import loopback_candidates
 from workers import patches
 
 
@@ -26,14 +27,15 @@ async def test_a_check_that_waits_is_repeated_when_the_other_side_checks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """aioice alone leaves it to a timer that doubles up to 16 s."""
-    patches.apply(("127.0.0.1",))
+    patches.apply()
     monkeypatch.setattr(stun, "RETRY_RTO", 60)
     transport, peer = await asyncio.get_running_loop().create_datagram_endpoint(
         Peer, local_addr=("127.0.0.1", 0)
     )
     ours = aioice.ice.Connection(ice_controlling=False)
     ours.remote_username, ours.remote_password = "them", "their password of 22 c"
-    await ours.gather_candidates()
+    with loopback_candidates():
+        await ours.gather_candidates()
     port = transport.get_extra_info("sockname")[1]
     await ours.add_remote_candidate(Candidate("1", 1, "udp", 1, "127.0.0.1", port, "host"))
     connecting = asyncio.create_task(ours.connect())

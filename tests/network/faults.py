@@ -21,7 +21,7 @@ from tests.e2e.packets import Listener
 from tests.e2e.sse import Reader
 from tests.network.callers import Caller, Callers, media
 from tests.network.cluster import HOSTS, NODES, Cluster, process_of
-from tests.network.hosts import Network, unusable
+from tests.network.hosts import Host, Network, unusable
 
 CALLS = 20
 GAP = 0.1
@@ -116,6 +116,18 @@ class Lab:
         kept = got.gap - own <= GAP
         self.row(f"media of {whose}: no gap over {GAP * 1000:.0f} ms", seen, kept)
 
+    async def works_again(self, host: Host, former: set[str], begin: float) -> None:
+        """A row for a node that was out of reach: it has a worker that is none of the former."""
+
+        async def works() -> bool:
+            return any(
+                w.host == host.address and w.state == "ready" and w.worker_id not in former
+                for w in await self.cluster.workers()
+            )
+
+        self.took("the node works again, by itself,", 30, begin, await self.when(works, 60))
+        await self.cluster.whole()
+
     def busiest(self) -> str:
         """The worker with the most calls."""
         workers = [caller.worker for caller in self.callers.all]
@@ -195,15 +207,25 @@ async def cut_link(lab: Lab) -> None:
     lab.untouched(kept, begin, "the other node")
     again = time.monotonic()
     host.plug_in()
+    await lab.works_again(host, workers, again)
 
-    async def works() -> bool:
-        return any(
-            w.host == host.address and w.state == "ready" and w.worker_id not in workers
-            for w in await lab.cluster.workers()
-        )
 
-    lab.took("the node works again, by itself,", 30, again, await lab.when(works, 60))
-    await lab.cluster.whole()
+async def partition(lab: Lab) -> None:
+    """Node cut off from the head for 20 s, callers still reach it"""
+    host = lab.cluster.network["two"]
+    lost = [c for c in lab.callers.all if c.host == host.address]
+    kept = [c for c in lab.callers.all if c.host != host.address]
+    workers = {w.worker_id for w in await lab.cluster.workers() if w.host == host.address}
+    begin = time.monotonic()
+    with host.cut_off_from(lab.cluster.network["head"].address):
+        await lab.told(lost, begin, 10)
+        await lab.freed(workers, begin, 10)
+        await asyncio.sleep(max(0.0, begin + 20 - time.monotonic()))
+        got = media(lost, begin)
+        lab.row("their media goes on meanwhile", str(got), got.lost == 0 and got.gap < 1)
+        lab.untouched(kept, begin, "the other node")
+    again = time.monotonic()
+    await lab.works_again(host, workers, again)
 
 
 async def kill_replica(lab: Lab) -> None:
@@ -372,6 +394,7 @@ FAULTS: dict[str, Callable[[Lab], Awaitable[None]]] = {
     "loop": block_loop,
     "node": kill_node,
     "link": cut_link,
+    "partition": partition,
     "replica": kill_replica,
     "redis": lose_redis,
     "ray-head": kill_ray_head,

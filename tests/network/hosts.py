@@ -98,6 +98,18 @@ class Host:
         run("ip", "-n", self._switch, "link", "set", self.link, "up")
 
     @contextmanager
+    def cut_off_from(self, address: str) -> Iterator[None]:
+        """No packet passes between this host and another one; others still reach both."""
+        rules = [["INPUT", "-s", address], ["OUTPUT", "-d", address]]
+        for chain, *match in rules:
+            self.run("iptables", "-A", chain, *match, "-j", "DROP")
+        try:
+            yield
+        finally:
+            for chain, *match in rules:
+                self.run("iptables", "-D", chain, *match, "-j", "DROP")
+
+    @contextmanager
     def entered(self) -> Iterator[None]:
         """The calling thread, and what processes and threads it starts, are on this host."""
         with (

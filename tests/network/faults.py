@@ -294,7 +294,8 @@ async def lose_redis(lab: Lab) -> None:
 
 async def kill_ray_head(lab: Lab) -> None:
     """Ray's head killed"""
-    workers = {w.worker_id: w.pid for w in await lab.cluster.workers()}
+    called = {caller.worker for caller in lab.callers.all}  # an idle one may be one too many
+    workers = {w.worker_id: w.pid for w in await lab.cluster.workers() if w.worker_id in called}
     root = psutil.Process(lab.cluster.services["ray-head"].pid)
     begin = time.monotonic()
     for process in [root, *root.children(recursive=True)]:

@@ -122,8 +122,11 @@ class Soak:
         client = AiortcClient(url, direction="recvonly")
         try:
             body = await client.create_offer()
-            async with aiohttp.ClientSession() as session:
-                await session.post(url + "/webrtc/offer", json=body)
+            async with (
+                aiohttp.ClientSession() as session,
+                session.post(url + "/webrtc/offer", json=body) as response,
+            ):
+                await response.read()
             self.outcomes["vanished"] += 1
         finally:
             await client.close()

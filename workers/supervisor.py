@@ -25,7 +25,7 @@ from workers.member import NAME_PREFIX, Application, Member, brief, in_thread
 from workers.needs import default_needs, fits, told
 from workers.pool import Plan, PoolLimits, PoolStatus, WorkerPhase, plan
 from workers.pool_group import Group
-from workers.worker import StartError, WorkerReport
+from workers.worker import StartError
 
 logger = logging.getLogger(__name__)
 
@@ -237,14 +237,16 @@ class Supervisor:
         ]
         self._nodes_seen = time.monotonic()
 
-    def _learn_groups(self, report: WorkerReport) -> None:
-        """The application says what its streams need; its first worker tells."""
-        for needs in report.pools:
+    def _learn_groups(self, member: Member) -> None:
+        """The application says what its streams need; any worker of the current code tells."""
+        if member.report is None or member.code_version != self._code_version:
+            return
+        for needs in member.report.pools:
             if needs not in self._groups:
                 logger.info("streams need workers with %s", told(needs))
                 self._groups[needs] = Group(needs)
         for needs, group in self._groups.items():
-            group.serves = needs in report.pools
+            group.serves = needs in member.report.pools
 
     def _start(self, group: Group, node: str | None) -> None:
         member = Member(secrets.token_hex(4), self._code_version, group.needs, node)
@@ -271,8 +273,7 @@ class Supervisor:
             self._youngest = lease.started
             self._code_version = lease.code_version  # there may have been a reload since
         await member.ping(PING_INTERVAL)
-        if member.report is not None and member.code_version == self._code_version:
-            self._learn_groups(member.report)
+        self._learn_groups(member)
         died = await member.watch()
         await self._ended(member, died)
 
@@ -323,6 +324,7 @@ class Supervisor:
 
     async def _ping(self, member: Member) -> None:
         await member.ping(self._settings.hang_timeout)
+        self._learn_groups(member)
         if member.phase is WorkerPhase.DRAINING and member.accepting:
             await self._ask_to_drain(member)  # the first request was lost
         elif member.phase is WorkerPhase.READY and not member.accepting:

@@ -192,6 +192,17 @@ async def test_nothing_is_started_on_a_drained_node(make_pool: MakePool) -> None
     assert (status.workers, status.starting) == ((), 0)
 
 
+async def test_a_stream_that_needs_more_gets_workers_of_its_own(make_pool: MakePool) -> None:
+    needing = "Stream = __import__('functools').partial(Stream, resources={'CPU': 0.5})"
+    pool = await make_pool(broken=needing, ray_address="127.0.0.1:1")
+    status = await pool.until(lambda s: [w.needs for w in s.workers] == ["0.5 CPU"] and s.full)
+    assert status.ready == 1, "the one that told of it serves no stream, and has gone"
+    (worker,) = await pool.workers()
+    assert worker.streams == ("silent",)
+    assert worker.worker_id == status.workers[0].worker_id
+    await reserve(pool, "c1")
+
+
 async def test_code_that_cannot_be_loaded_is_told_and_tried_again(make_pool: MakePool) -> None:
     pool = await make_pool(broken="import a_module_that_is_not_there")
     status = await pool.until(lambda s: s.failures > 0)

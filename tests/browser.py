@@ -1,7 +1,7 @@
 """The browser of the tests: Chromium or Chrome, with a camera and a microphone that are made up."""
 
 import shutil
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -21,8 +21,6 @@ async def browsing(
     microphone: str | None = None,
     camera: Path | None = None,
     fps: int = 20,
-    executable: str | None = None,
-    more: Sequence[str] = (),
     trusted: str | None = None,
 ) -> AsyncIterator[Browser]:
     """A browser that asks nobody for permission.
@@ -30,8 +28,6 @@ async def browsing(
     Args:
         microphone: path of the WAV file that it plays, `%noloop` behind it for once; else beeps.
         camera: path of the Y4M file that it shows; else a test picture, `fps` times a second.
-        executable: what starts it, in place of the browser that is found.
-        more: options of its command line.
         trusted: URL of another host that gets them over plain HTTP.
     """
     options = [
@@ -41,7 +37,6 @@ async def browsing(
         f"--use-fake-device-for-media-stream=fps={fps}",
         "--use-fake-ui-for-media-stream",
         "--autoplay-policy=no-user-gesture-required",
-        *more,
     ]
     if microphone is not None:
         options.append(f"--use-file-for-fake-audio-capture={microphone}")
@@ -50,9 +45,7 @@ async def browsing(
     if trusted is not None:
         options.append(f"--unsafely-treat-insecure-origin-as-secure={trusted}")
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path=executable or find_browser(), args=options
-        )
+        browser = await playwright.chromium.launch(executable_path=find_browser(), args=options)
         try:
             yield browser
         finally:

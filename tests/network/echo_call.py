@@ -5,11 +5,13 @@
 * `out`, `in`: packets on the way to the server and back, and those of them that are missing by
   their sequence numbers (`out`: in the last RTCP report of the server).
 * `relay`: the address of the server's side, if a TURN server has it.
+* `candidates`: type, address and port of each in the answer; `address`: those in its `c=` lines.
 """
 
 import argparse
 import asyncio
 import json
+import re
 import time
 from typing import Any
 
@@ -37,6 +39,7 @@ async def call(client: Client, seconds: float) -> dict[str, Any]:
         begin = time.monotonic()
         await asyncio.sleep(seconds)
         report |= _sound(client, begin, time.monotonic()) | await _packets(client)
+        report |= _answer(client)
     except TimeoutError:
         report["failed"] = "not connected in time"
     finally:
@@ -88,6 +91,18 @@ async def _packets(client: Client) -> dict[str, Any]:
         },
         "in": {name: stats.get("inbound-rtp", {}).get(key, 0) for name, key in come},
         "relay": address if kind == "relay" else None,
+    }
+
+
+def _answer(client: Client) -> dict[str, Any]:
+    if isinstance(client, AiortcClient):
+        sdp = client.pc.remoteDescription.sdp
+    else:
+        sdp = client.pc.remote_description.sdp
+    found = re.findall(r"^a=candidate:.* (\S+) (\d+) typ (\w+)", sdp, re.MULTILINE)
+    return {
+        "candidates": sorted({(kind, address, int(port)) for address, port, kind in found}),
+        "address": sorted(set(re.findall(r"^c=IN IP[46] (\S+)", sdp, re.MULTILINE))),
     }
 
 

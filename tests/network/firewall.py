@@ -18,7 +18,7 @@ def main() -> int:
         for protocol, port in (("udp", 3478), ("tcp", 443)):
             running.firewall((protocol, port))
             arguments = (running.deployment.page, "--calls", str(CALLS))
-            calls = running.run("client", "page_call", *arguments, timeout=150)
+            calls = running.network["client"].report("page_call", *arguments, timeout=150)
             passed = [c for c in calls if (c["type"], c["protocol"]) == ("relay", protocol)]
             for call in calls:
                 print(f"TURN/{protocol.upper()} {port}: {call}")

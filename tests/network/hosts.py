@@ -1,15 +1,17 @@
 """Hosts on one machine: network namespaces on a bridge, for tests of what crosses a network.
 
 The bridge is in a namespace of its own, so nothing of the machine's own network changes. Needs
-root and iproute2.
+root on Linux, and what `deploy/setup/network.sh` installs.
 """
 
 import ctypes
+import json
 import os
 import secrets
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,22 +19,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from tests.e2e.stack import ROOT
+
 CLONE_NEWNET = 0x40000000
 NAMESPACES = Path("/run/netns")
+PROGRAMS = ("ip", "iptables", "turnserver")
 END_TIMEOUT = 10.0
 
 
 def unusable() -> str | None:
-    """Why this machine cannot have such hosts; None when it can."""
-    if not hasattr(os, "geteuid") or os.geteuid() != 0:
-        return "network namespaces need root"
-    if shutil.which("ip") is None:
-        return "network namespaces need iproute2"
-    try:
-        run("ip", "netns", "add", probe := f"rayrtc-{secrets.token_hex(3)}")
-        run("ip", "netns", "delete", probe)
-    except subprocess.CalledProcessError as error:
-        return f"network namespaces cannot be made here: {error.stderr.strip()}"
+    """Why there can be no such hosts here: only root on Linux has them. None when there can.
+
+    Raises:
+        RuntimeError: root on Linux lacks a program.
+    """
+    if sys.platform != "linux" or os.geteuid() != 0:
+        return "NOT TESTED, what crosses a network: network namespaces need root on Linux"
+    if missing := [program for program in PROGRAMS if shutil.which(program) is None]:
+        raise RuntimeError(f"missing: {', '.join(missing)}. Run: sh deploy/setup/network.sh")
     return None
 
 
@@ -40,9 +44,13 @@ def run(*command: str, timeout: float = 30) -> str:
     """What a short command prints.
 
     Raises:
-        subprocess.CalledProcessError: it failed.
+        subprocess.CalledProcessError: it failed; what it printed is a note.
     """
-    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=True)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=True)
+    except subprocess.CalledProcessError as error:
+        error.add_note(error.stdout + error.stderr)
+        raise
     return done.stdout
 
 
@@ -66,6 +74,12 @@ class Host:
     def run(self, *command: str, timeout: float = 30) -> str:
         """What a short command prints on this host."""
         return run("ip", "netns", "exec", self.namespace, *command, timeout=timeout)
+
+    def report(self, module: str, *arguments: str, timeout: float = 60) -> list[Any]:
+        """What a program of this package prints on this host, a JSON value a line."""
+        command = [sys.executable, "-m", f"tests.network.{module}", *arguments]
+        printed = self.run("env", f"--chdir={ROOT}", *command, timeout=timeout)
+        return [json.loads(line) for line in printed.splitlines()]
 
     def spawn(
         self,
@@ -172,10 +186,12 @@ class Network:
     def add_behind(self, router: str, name: str) -> Host:
         """A further host, which reaches the others through `router` and by its address (NAPT).
 
-        At most one behind a router; what `iptables` has there in `FORWARD` is its firewall.
+        It has a new port there for each destination, and the others have no route to it. At most
+        one behind a router; what `iptables` has there in `FORWARD` is its firewall.
         """
         namespace, at = self._add_namespace(name), self.hosts[router]
-        link, inside, outside = f"to-{name}"[:15], "192.168.77.1", "192.168.77.254"
+        subnet = f"192.168.{len(self._made)}"
+        link, inside, outside = f"to-{name}"[:15], f"{subnet}.1", f"{subnet}.254"
         at.run(
             *("ip", "link", "add", link, "type", "veth"),
             *("peer", "name", "eth0", "netns", namespace),
@@ -183,13 +199,20 @@ class Network:
         at.run("ip", "address", "add", f"{outside}/24", "dev", link)
         at.run("ip", "link", "set", link, "up")
         at.run("sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
-        at.run("iptables", "-t", "nat", "-A", "POSTROUTING", "-o", "eth0", "-j", "MASQUERADE")
+        masquerade = ("-o", "eth0", "-j", "MASQUERADE", "--random-fully")
+        at.run("iptables", "-t", "nat", "-A", "POSTROUTING", *masquerade)
         run("ip", "-n", namespace, "link", "set", "lo", "up")
         run("ip", "-n", namespace, "address", "add", f"{inside}/24", "dev", "eth0")
         run("ip", "-n", namespace, "link", "set", "eth0", "up")
         run("ip", "-n", namespace, "route", "add", "default", "via", outside)
         self.hosts[name] = host = Host(name, namespace, inside, at.namespace, link)
         return host
+
+    def forward(self, router: str, name: str, protocol: str, port: int) -> None:
+        """What comes to a port of `router` goes to that port of the host behind it (DNAT)."""
+        way = ("-i", "eth0", "-p", protocol, "--dport", str(port), "-j", "DNAT")
+        to = ("--to-destination", self.hosts[name].address)
+        self.hosts[router].run("iptables", "-t", "nat", "-A", "PREROUTING", *way, *to)
 
     def close(self) -> None:
         """End everything that runs on the hosts, and remove them."""

@@ -26,10 +26,9 @@ HEAD = (
 def calls(running: Site, client: str) -> list[dict[str, Any]]:
     arguments = (running.deployment.app, "--client", client)
     short = ("--calls", str(CALLS), "--seconds", "1")
-    made = running.run("outside", "echo_call", *arguments, *short, timeout=400)
-    return made + running.run(
-        "outside", "echo_call", *arguments, "--seconds", str(SECONDS), timeout=100
-    )
+    outside = running.network["outside"]
+    made = outside.report("echo_call", *arguments, *short, timeout=400)
+    return made + outside.report("echo_call", *arguments, "--seconds", str(SECONDS), timeout=100)
 
 
 def row(percent: float, client: str, made: list[dict[str, Any]]) -> list[str]:

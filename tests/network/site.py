@@ -3,19 +3,14 @@
     server   the deployment             turn     coturn
     outside  a client with no obstacle  router - client   one behind a firewall and NAPT
 
-A client is a program that is run on its host and prints what it saw.
+Clients are programs of this package (`Host.report`).
 """
 
-import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from tests.e2e.stack import ROOT
 from tests.network.coturn import Coturn
 from tests.network.deployment import Deployment, deployed
 from tests.network.hosts import Network
@@ -30,15 +25,6 @@ class Site:
         self.network = network
         self.turn = turn
         self.deployment = deployment
-
-    def run(self, host: str, module: str, *arguments: str, timeout: float) -> list[Any]:
-        """What a program of this package prints on a host, a JSON value a line."""
-        command = [sys.executable, "-m", f"tests.network.{module}", *arguments]
-        try:
-            printed = self.network[host].run("env", f"--chdir={ROOT}", *command, timeout=timeout)
-        except subprocess.CalledProcessError as error:
-            raise AssertionError(f"{module} on {host}: {error.stdout}{error.stderr}") from error
-        return [json.loads(line) for line in printed.splitlines()]
 
     def firewall(self, *turn: tuple[str, int]) -> None:
         """Let the client behind the router through to the page and to the TURN server alone.

@@ -1,11 +1,9 @@
 """Calls from where packets do not simply arrive: through TURN, and with a part of them lost."""
 
-import shutil
 from collections.abc import Iterator
 
 import pytest
 
-from tests.network.hosts import unusable
 from tests.network.site import Site, site
 
 pytestmark = pytest.mark.e2e
@@ -13,10 +11,6 @@ pytestmark = pytest.mark.e2e
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Site]:
-    if (reason := unusable()) is not None:
-        pytest.skip(reason)
-    for program in ("turnserver", "iptables"):
-        assert shutil.which(program), f"{program} is missing: sh deploy/setup/network.sh"
     with site() as made:
         yield made
 
@@ -27,17 +21,18 @@ def test_a_page_behind_a_firewall_calls_through_turn(
 ) -> None:
     """A company's network that lets nothing else out, at the worst not even UDP."""
     running.firewall((protocol, port))
-    (call,) = running.run("client", "page_call", running.deployment.page, timeout=60)
+    (call,) = running.network["client"].report("page_call", running.deployment.page)
     assert (call["type"], call["protocol"]) == ("relay", protocol)
     assert call["packets"] >= 50
 
 
 def test_a_worker_that_has_a_relayed_address_alone(running: Site) -> None:
-    """Each connection has one allocation, with credentials of its own."""
+    """It offers no other one. Each connection has one allocation, with its own credentials."""
     before = len(running.turn.users())
     url = running.deployment.app + "/relayed"
-    calls = running.run("outside", "echo_call", url, "--calls", "2", timeout=60)
+    calls = running.network["outside"].report("echo_call", url, "--calls", "2")
     assert [call["relay"] for call in calls] == [running.network["turn"].address] * 2
+    assert [kind for call in calls for kind, *_ in call["candidates"]] == ["relay"] * 2
     assert all(call["heard"] > 0.5 for call in calls)
     users = running.turn.users()[before:]
     assert len(users) == len(set(users)) == 2
@@ -47,11 +42,8 @@ def test_a_worker_that_has_a_relayed_address_alone(running: Site) -> None:
 def test_a_call_goes_on_when_a_fifth_of_the_packets_is_lost(running: Site, client: str) -> None:
     """A bad mobile network: calls connect, and what arrives is heard."""
     with running.loss(0.2):
-        (call,) = running.run(
-            *("outside", "echo_call", running.deployment.app),
-            *("--client", client, "--seconds", "3"),
-            timeout=60,
-        )
+        arguments = (running.deployment.app, "--client", client, "--seconds", "3")
+        (call,) = running.network["outside"].report("echo_call", *arguments)
     assert call["connect"] is not None, call
     assert call["in"]["lost"] > 0
     # each packet has to arrive twice, for it is an echo: 64 of 100 do

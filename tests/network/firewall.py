@@ -5,6 +5,7 @@
 Needs root, Chromium, coturn and iptables (`make test-install`).
 """
 
+import argparse
 import sys
 
 from tests.network.site import site
@@ -13,6 +14,7 @@ CALLS = 5
 
 
 def main() -> int:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     good = 0
     with site(worker_turn=False) as running:
         for protocol, port in (("udp", 3478), ("tcp", 443)):

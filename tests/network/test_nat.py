@@ -15,7 +15,7 @@ from tests.network.deployment import deployed
 from tests.network.hosts import Host, Network
 
 UDP = 21010
-CALLS = 3
+CALLS = 5
 
 pytestmark = pytest.mark.e2e
 

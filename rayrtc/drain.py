@@ -98,7 +98,7 @@ async def drain(
         calls = _calls(targets.among(workers))
         say(f"{targets.text} takes no new calls; {calls} are running")
         if wait:
-            await _until_empty(registry, targets, drain, say)
+            await _until_empty(registry, targets, drain, settings.lease_ttl, say)
     except (RedisError, OSError) as error:
         raise DrainError(f"Redis at {masked(settings.redis_url)}: {error}") from error
     finally:
@@ -106,20 +106,28 @@ async def drain(
 
 
 async def _until_empty(
-    registry: Registry, targets: Targets, drain: Drain, say: Callable[[str], None]
+    registry: Registry,
+    targets: Targets,
+    drain: Drain,
+    lease_ttl: float,
+    say: Callable[[str], None],
 ) -> None:
     deadline = time.monotonic() + drain.seconds + GRACE
     told = -1
+    trusted = 0.0  # workers come back one by one to a Redis that was away
     while True:
         calls: int | None = None
         try:
             workers = targets.among(await registry.workers())
             calls = _calls(workers)
+            if await registry.settling():
+                trusted = time.monotonic() + lease_ttl
         except (RedisError, OSError) as error:
+            trusted = time.monotonic() + lease_ttl
             if told:
                 say(f"Redis does not answer, trying on: {error}")
             told = 0
-        if calls == 0:
+        if calls == 0 and time.monotonic() >= trusted:
             say("no calls are left")
             return
         if calls is not None and calls != told:

@@ -103,8 +103,8 @@ class Settings(BaseSettings):
         0.95,
         gt=0,
         le=1,
-        description="A worker whose load (CPU, memory, lag of its event loop; an average of some "
-        "seconds) is above this takes no more calls, though it may have slots. 1: it always does.",
+        description="A worker whose load (CPU, lag of its event loop; an average of some seconds) "
+        "is above this takes no more calls, though it may have slots. 1: it always does.",
     )
     worker_cpus: float = Field(1.0, gt=0, description="Ray CPUs a worker takes; one GIL fills one.")
     worker_gpus: float = Field(0.0, ge=0, description="Ray GPUs a worker takes; may be a fraction.")

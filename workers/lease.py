@@ -96,9 +96,10 @@ class LeaseRenewal:
             RedisError, TimeoutError: Redis did not take it in time.
         """
         async with asyncio.timeout(self._deadline):
+            lease = self._describe()  # measured also while Redis is away
             await self._release_waiting()
             held = self._connections.live()
-            renewal = await self._registry.renew(self._describe(), held)
+            renewal = await self._registry.renew(lease, held)
         if renewal.drain is not None:
             self._on_drain(renewal.drain)
         now = self._connections.live()

@@ -79,7 +79,7 @@ class LoadMeter:
     Args:
         cpus: CPUs this process may fill; one GIL fills one.
         memory_max: bytes that it may use.
-        busy_above: average load above which it is busy; 1 is never.
+        busy_above: average of CPU and lag above which it is busy; 1 is never.
         cgroup: the control group to look at.
     """
 
@@ -126,10 +126,12 @@ class LoadMeter:
             # others in the group can use up the quota: then this process is throttled too
             share = max(share, (now[2] - self._last[2]) / wall / self._quota)
         lag = sum(self._lags) / len(self._lags) if self._lags else 0.0
-        load = min(1.0, max(0.0, share, lag / LAG_FULL, self.memory() / self._memory_max))
+        effort = min(1.0, max(0.0, share, lag / LAG_FULL))
+        load = min(1.0, max(effort, self.memory() / self._memory_max))
         self._last = now
         self._lags.clear()
-        self._average += (load - self._average) * -math.expm1(-wall / AVERAGED)
+        # not of memory, which does not go down: the pool replaces a worker that uses too much
+        self._average += (effort - self._average) * -math.expm1(-wall / AVERAGED)
         threshold = self._busy_above - (HYSTERESIS if self._measured.busy else 0.0)
         self._measured = Load(round(load, 3), round(lag, 4), self._average > threshold)
         return self._measured

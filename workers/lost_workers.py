@@ -7,6 +7,7 @@ from redis.asyncio import Redis
 
 from rayrtc.cluster.models import ConnectionRecord, EndReason
 from rayrtc.cluster.outputs import append_lost
+from rayrtc.cluster.reaper import Reaper
 from rayrtc.cluster.redis import UNREACHABLE
 from rayrtc.cluster.registry import Registry
 from rayrtc.settings import Settings
@@ -22,6 +23,7 @@ class LostWorkers:
 
     def __init__(self, registry: Registry, redis: Redis, settings: Settings) -> None:
         self._registry = registry
+        self._reaper = Reaper(registry, settings)
         self._redis = redis
         self._settings = settings
         self._workers: dict[str, EndReason] = {}
@@ -46,7 +48,7 @@ class LostWorkers:
             RedisError, OSError: Redis is away; nothing is lost.
         """
         await self._withdraw()
-        self._records += await self._registry.reap()
+        self._records += await self._reaper.reap()
         await self._tell()
 
     async def _withdraw(self) -> None:

@@ -152,9 +152,15 @@ def recycle_reason(worker: PoolWorker, limits: PoolLimits) -> str | None:
         return f"{worker.left_behind} calls of its handlers do not return"
     if worker.memory > limits.memory_max and worker.sessions:
         return f"uses {worker.memory >> 20} MiB"
-    if worker.late_for > LATE_MAX:
-        return f"its event loop has been late for {worker.late_for:.0f} s"
     return None
+
+
+def late_reason(worker: PoolWorker, workers: Sequence[PoolWorker]) -> str | None:
+    """Whether a late event loop is a reason, too: on a machine that has too much to do the next
+    worker is late as well, so one has to be gone before another goes."""
+    if worker.late_for <= LATE_MAX or any(w.phase is WorkerPhase.DRAINING for w in workers):
+        return None
+    return f"its event loop has been late for {worker.late_for:.0f} s"
 
 
 def plan(
@@ -164,6 +170,7 @@ def plan(
     code_version: str,
     oversized_for: float = 0.0,
     needed: bool = True,
+    others_ready: bool = True,
 ) -> Plan:
     """Compare the pool with what it should be.
 
@@ -176,16 +183,18 @@ def plan(
         nodes: live nodes with room for a worker at all.
         oversized_for: seconds since when the pool has had more workers than wanted.
         needed: whether there is a stream that these workers serve.
+        others_ready: whether the workers that are needed in place of these are there.
     """
     serving = [w for w in workers if w.phase in (WorkerPhase.STARTING, WorkerPhase.READY)]
-    if not needed:
-        return Plan(0, (), {w.worker_id: "serves no stream" for w in serving})
     current = [w for w in serving if w.code_version == code_version]
     former = [w for w in serving if w.code_version != code_version]
+    if not needed:  # by the current code: the former's streams are served until others can
+        gone = serving if others_ready else current
+        return Plan(0, (), {w.worker_id: "serves no stream" for w in gone})
     drain: dict[str, str] = {}
     if all(w.phase is WorkerPhase.READY for w in current):
         for worker in current:
-            if reason := recycle_reason(worker, limits):
+            if reason := recycle_reason(worker, limits) or late_reason(worker, workers):
                 drain[worker.worker_id] = reason
                 break
     staying = [w for w in current if w.worker_id not in drain]

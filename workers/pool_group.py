@@ -10,15 +10,16 @@ class Group:
     Attributes:
         needs: what its workers take of a node.
         serves: whether the application has a stream that needs this.
-        wanted: workers, by the last plan.
+        wanted: workers, by the last plan; `full` says whether they are ready.
         failures: failed starts in a row; `error` says why the last one failed.
         next_start: when the next worker may be started, by the monotonic clock.
     """
 
-    def __init__(self, needs: Needs) -> None:
+    def __init__(self, needs: Needs, serves: bool = True) -> None:
         self.needs = needs
-        self.serves = True
+        self.serves = serves
         self.wanted = 1
+        self.full = False
         self.failures = 0
         self.error = ""
         self.next_start = 0.0
@@ -36,9 +37,13 @@ class Group:
         self.next_start = now + wait
         return wait
 
-    def planned(self, wanted: int, serving: int, now: float) -> None:
-        """Take the outcome of a plan: `serving` workers run or start, `wanted` are enough."""
+    def planned(self, wanted: int, serving: int, ready: int, now: float) -> None:
+        """Take the outcome of a plan.
+
+        `wanted` workers are enough, `serving` run or start, `ready` of the current code run.
+        """
         self.wanted = wanted
+        self.full = ready >= wanted
         if serving <= wanted:
             self._oversized_since = None
         elif self._oversized_since is None:

@@ -164,6 +164,7 @@ class _Service:
         guarding = asyncio.create_task(guard.run(), name="memory guard")
         try:
             self._supervisor = await self._find_supervisor()
+            await self._join()
             await metrics.start(self._listener)
             status = await self._until_ready()
             if status is not None:
@@ -182,8 +183,9 @@ class _Service:
     async def _find_supervisor(self) -> Any:
         """The supervisor of the cluster; the first service to come creates it."""
         import ray
+        from ray.exceptions import RayError
 
-        from workers.member import in_thread
+        from workers.member import brief, in_thread
         from workers.supervisor import NAME, Supervisor
 
         def create() -> Any:
@@ -200,7 +202,10 @@ class _Service:
             )
 
         self.on_progress("starting the pool")
-        supervisor = await in_thread(create)
+        try:
+            supervisor = await in_thread(create)
+        except (RayError, ValueError, TimeoutError) as error:
+            raise ServiceError(f"the pool's supervisor cannot be found: {brief(error)}") from error
         status = await self._status(supervisor)
         if status.spec != self._spec:
             logger.warning(
@@ -209,6 +214,17 @@ class _Service:
                 self._spec,
             )
         return supervisor
+
+    async def _join(self) -> None:
+        """This node may be one that has left or been drained before."""
+        from ray.exceptions import RayError
+
+        try:
+            async with asyncio.timeout(STATUS_TIMEOUT):
+                await self._registry.undrain(self._node.node_id)
+                await self._supervisor.join.remote(self._node.node_id)
+        except (RayError, *UNREACHABLE) as error:
+            raise ServiceError(f"this node cannot join the pool: {error or 'no answer'}") from error
 
     async def _status(self, supervisor: Any) -> PoolStatus:
         from ray.exceptions import RayError
@@ -243,14 +259,17 @@ class _Service:
             ServiceError: the workers do not start.
         """
         told = ""
+        before: int | None = None  # failures of others, which this node may be there to end
         while not self._stop.is_set():
             self._check_node()
             status = await self._status(self._supervisor)
             if status.full and code_version in (None, status.code_version):
                 return status
-            if not self._node.own and self._has_ready_worker(status):
+            if not self._node.own and self._has_ready_worker(status, code_version):
                 return status
-            if status.error and status.failures >= (1 if self._node.own else START_FAILURES):
+            before = status.failures if before is None else min(before, status.failures)
+            failures = status.failures if self._node.own else status.failures - before
+            if status.error and failures >= (1 if self._node.own else START_FAILURES):
                 raise ServiceError(status.error)
             news = status.error or f"{status.ready} of {status.wanted} workers are ready"
             if news != told:
@@ -259,9 +278,12 @@ class _Service:
             await asyncio.sleep(POLL)
         return None
 
-    def _has_ready_worker(self, status: PoolStatus) -> bool:
+    def _has_ready_worker(self, status: PoolStatus, code_version: str | None) -> bool:
         return any(
-            w.node == self._node.node_id and w.phase is WorkerPhase.READY for w in status.workers
+            w.node == self._node.node_id
+            and w.phase is WorkerPhase.READY
+            and code_version in (None, w.code_version)
+            for w in status.workers
         )
 
     async def _until_stopped(self) -> None:
@@ -274,11 +296,14 @@ class _Service:
 
     async def _reload(self) -> None:
         """Replace all workers; code that cannot be loaded leaves the old ones at work."""
+        from ray.exceptions import RayError
+
         code_version = secrets.token_hex(4)
-        await self._supervisor.reload.remote(code_version)
         try:
+            async with asyncio.timeout(STATUS_TIMEOUT):
+                await self._supervisor.reload.remote(code_version)
             status = await self._until_ready(code_version)
-        except ServiceError as error:
+        except (ServiceError, RayError, TimeoutError) as error:
             self.on_progress(f"not reloaded, the former code goes on: {error}")
             return
         if status is not None and self.on_reloaded is not None:
@@ -290,6 +315,9 @@ class _Service:
         deadline = begin + self._settings.drain_timeout
         told = -1
         asked = False
+        trusted = begin
+        """From when on the registry is complete: workers come back one by one to a Redis that was
+        away."""
         while not self._at_once.is_set() and self._node.alive():
             # what is left at the deadline is closed by its worker
             if (remaining := deadline - time.monotonic()) < -self._settings.stop_timeout:
@@ -300,12 +328,15 @@ class _Service:
                     await self._registry.drain([self._node.node_id], drain)
                     asked = True
                 calls = await self._calls()
+                if await self._registry.settling():
+                    trusted = time.monotonic() + self._settings.lease_interval
             except UNREACHABLE as error:
+                trusted = time.monotonic() + self._settings.lease_ttl
                 if told:
                     logger.warning("draining without Redis, trying on: %s", error)
                 told = 0
             else:
-                if not calls:
+                if not calls and time.monotonic() >= trusted:
                     return
                 if calls != told:
                     self.on_progress(f"draining: {calls} calls, {remaining:.0f} s left")

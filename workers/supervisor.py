@@ -140,13 +140,25 @@ class Supervisor:
                 self._own(self._stop(member, "overtaken by a reload"))
 
     async def leave(self, node: str) -> int:
-        """Stop all workers of a node and start none there. Returns the number of other nodes."""
+        """Stop all workers of a node and start none there.
+
+        Returns the number of other nodes that have workers or could have some, also when they
+        drain: their calls go on.
+        """
         self._leaving.add(node)
         here = [m for m in self._members.values() if m.node == node]
         logger.info("node %s leaves with %d workers", node, len(here))
         await asyncio.gather(*(self._stop(member, "its node leaves") for member in here))
         await self._look_at_nodes()
-        return len(self._nodes)
+        others = {node.node_id for node in self._nodes}
+        others |= {member.node for member in self._members.values() if member.node is not None}
+        return len(others - {node})
+
+    async def join(self, node: str) -> None:
+        """A service has been started on a node, which may have left or been drained before."""
+        self._leaving.discard(node)
+        self._cordoned.discard(node)
+        self._nodes_seen = -math.inf
 
     async def shutdown(self) -> None:
         """Stop all workers in parallel. The caller then ends this actor."""
@@ -209,7 +221,9 @@ class Supervisor:
             current = self._plan(group, now)
             for worker_id, reason in current.drain.items():
                 self._own(self._drain(self._members[worker_id], reason))
-            if now >= group.next_start and (self._nodes or not self._cordoned):
+            # with no open node Ray would take one that drains
+            fitting = [node for node in self._nodes if fits(group.needs, node.resources)]
+            if now >= group.next_start and (not fitting or self._open_nodes(group)):
                 for node in current.start:
                     self._start(group, node)
 
@@ -219,13 +233,29 @@ class Supervisor:
             for member in self._members.values()
             if member.needs == group.needs and member.node not in self._leaving
         ]
-        nodes = [node.node_id for node in self._nodes if fits(group.needs, node.resources)]
         current = plan(
-            views, nodes, self._limits, self._code_version, group.oversized_for(now), group.serves
+            views,
+            self._open_nodes(group),
+            self._limits,
+            self._code_version,
+            group.oversized_for(now),
+            group.serves,
+            all(other.full for other in self._groups.values() if other.serves),
         )
         serving = sum(v.phase in (WorkerPhase.STARTING, WorkerPhase.READY) for v in views)
-        group.planned(current.wanted, serving, now)
+        ready = sum(
+            v.phase is WorkerPhase.READY and v.code_version == self._code_version for v in views
+        )
+        group.planned(current.wanted, serving, ready, now)
         return current
+
+    def _open_nodes(self, group: Group) -> list[str]:
+        """Where a worker of the group may be started."""
+        return [
+            node.node_id
+            for node in self._nodes
+            if fits(group.needs, node.resources) and node.node_id not in self._cordoned
+        ]
 
     async def _look_at_nodes(self) -> None:
         self._nodes = [
@@ -233,13 +263,17 @@ class Supervisor:
             for node in await in_thread(ray.nodes)
             if node["Alive"]
             and any(fits(needs, node["Resources"]) for needs in self._groups)
-            and node["NodeID"] not in self._leaving | self._cordoned
+            and node["NodeID"] not in self._leaving
         ]
         self._nodes_seen = time.monotonic()
 
     def _learn_groups(self, member: Member) -> None:
         """The application says what its streams need; any worker of the current code tells."""
-        if member.report is None or member.code_version != self._code_version:
+        if member.report is None:
+            return
+        if member.needs not in self._groups:  # of former code, as far as is known
+            self._groups[member.needs] = Group(member.needs, serves=False)
+        if member.code_version != self._code_version:
             return
         for needs in member.report.pools:
             if needs not in self._groups:
@@ -258,6 +292,8 @@ class Supervisor:
         try:
             if not adopted:
                 await member.create(self._application, self._settings)
+            if member.phase is WorkerPhase.STOPPING:
+                raise StartError("it was stopped meanwhile")
             lease = await member.start(self._settings.worker_start_timeout)
             if lease.node in self._cordoned and not adopted:
                 raise StartError("Ray has room on nodes that drain only")
@@ -373,10 +409,9 @@ class Supervisor:
     async def _look_for_drains(self) -> None:
         """Start nothing on nodes that were asked to drain. Their workers know it themselves."""
         asked = await self._registry.draining([node.node_id for node in self._nodes])
-        for node in asked:
+        for node in asked - self._cordoned:
             logger.info("node %s drains", node)
         self._cordoned |= asked
-        self._nodes = [node for node in self._nodes if node.node_id not in asked]
 
     def _group_of(self, member: Member) -> Group:
         return self._groups.setdefault(member.needs, Group(member.needs))

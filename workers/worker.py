@@ -225,7 +225,9 @@ class MediaWorker:
         context = ray.get_runtime_context()
         host = str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
         self._meter = LoadMeter(
-            settings.worker_cpus, settings.worker_memory_max << 20, settings.load_max
+            dict(self._needs).get("CPU", settings.worker_cpus),
+            settings.worker_memory_max << 20,
+            settings.load_max,
         )
         self._lease = Lease(
             worker_id=self._worker_id,

@@ -11,6 +11,7 @@ from rayrtc.cluster.inputs import InputWriter
 from rayrtc.cluster.models import ConnectionRecord
 from rayrtc.cluster.outputs import OutputHub, append_lost
 from rayrtc.cluster.places import Places
+from rayrtc.cluster.reaper import Reaper
 from rayrtc.cluster.redis import UNREACHABLE, Backoff, RedisPools
 from rayrtc.cluster.registry import Registry
 from rayrtc.settings import Settings
@@ -80,10 +81,11 @@ class Cluster:
 async def reap_forever(cluster: Cluster) -> None:
     """Remove workers whose lease has ended and tell their connections' readers."""
     backoff = Backoff()
+    reaper = Reaper(cluster.registry, cluster.settings)
     lost: list[ConnectionRecord] = []
     while True:
         try:
-            lost = (lost + await cluster.registry.reap())[-REAP_BACKLOG:]
+            lost = (lost + await reaper.reap())[-REAP_BACKLOG:]
             for record in lost:
                 log.warning(
                     "connection lost with its worker",

@@ -37,7 +37,7 @@ class WorkerState(StrEnum):
 
     READY = "ready"
     BUSY = "busy"
-    """Not now: its load is above `load_max`, though it may have slots."""
+    """Not now: its CPU or event loop is above `load_max`, though it may have slots."""
     DRAINING = "draining"
     """Never again: it ends when its connections have."""
 

@@ -128,6 +128,10 @@ class Registry:
             args=[_ms(drain.seconds), int(drain.reconnect), _ms(DRAIN_TTL)],
         )
 
+    async def undrain(self, target: str) -> None:
+        """Take a request to drain back: a node that left is there again."""
+        await self._redis.delete(self._keys.drain(target))
+
     async def draining(self, targets: Sequence[str]) -> set[str]:
         """Which of these workers or nodes were asked to drain within the last day."""
         if not targets:

@@ -62,3 +62,11 @@ async def test_a_worker_that_was_given_up_gets_no_calls_when_it_comes_back(
     assert renewal.drain == Drain(seconds=0, reconnect=True)
     with pytest.raises(NoWorkerAvailable):
         await settled.reserve("echo", 9, "c1")
+
+
+async def test_a_node_that_is_started_again_gets_calls(settled: Registry) -> None:
+    """Ray's node may outlive the service that left, and then has the same id."""
+    await settled.drain(["n-again"], Drain(seconds=60))
+    await settled.undrain("n-again")
+    assert (await settled.renew(make_lease("w-again", node="n-again"), [])).drain is None
+    assert (await settled.reserve("echo", 9, "c1")).worker_id == "w-again"

@@ -168,3 +168,16 @@ def test_without_room_for_new_code_the_former_makes_some() -> None:
     assert set(plan([*former, waiting], ["1", "2"], LIMITS, "2").drain) == {"1"}
     leaving = worker("1", phase=WorkerPhase.DRAINING)
     assert plan([leaving, former[1], waiting], ["1", "2"], LIMITS, "2").drain == {}, "one by one"
+
+
+def test_workers_of_former_code_serve_until_others_can() -> None:
+    """A stream was moved to workers with a GPU: if those cannot start, it must not be gone."""
+    workers = [worker("1", calls=3), worker("2", code_version="2")]
+    waiting = plan(workers, ["a"], LIMITS, "2", needed=False, others_ready=False)
+    assert set(waiting.drain) == {"2"}
+    assert set(plan(workers, ["a"], LIMITS, "2", needed=False).drain) == {"1", "2"}
+
+
+def test_late_workers_go_one_after_the_other() -> None:
+    late = [worker("1", late_for=30), worker("2", phase=WorkerPhase.DRAINING)]
+    assert plan(late, ["a"], LIMITS, "1").drain == {}

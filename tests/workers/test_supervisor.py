@@ -192,6 +192,19 @@ async def test_nothing_is_started_on_a_drained_node(make_pool: MakePool) -> None
     assert (status.workers, status.starting) == ((), 0)
 
 
+async def test_a_node_that_left_can_come_back(make_pool: MakePool) -> None:
+    """Its id is the same where Ray's node outlives the service."""
+    pool = await make_pool()
+    node = str((await pool.until(is_full)).workers[0].node)
+    await pool.registry.drain([node], Drain(seconds=60))
+    await pool.until(lambda s: not s.workers)
+    assert await pool.supervisor.leave.remote(node) == 0
+    await pool.registry.undrain(node)
+    await pool.supervisor.join.remote(node)
+    await pool.until(is_full)
+    assert await reserve(pool, "c1")
+
+
 async def test_a_stream_that_needs_more_gets_workers_of_its_own(make_pool: MakePool) -> None:
     needing = "Stream = __import__('functools').partial(Stream, resources={'CPU': 0.5})"
     pool = await make_pool(broken=needing, ray_address="127.0.0.1:1")

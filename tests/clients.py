@@ -25,15 +25,22 @@ RATE = 48000
 FRAME = 960
 
 
+_host_addresses = aioice.ice.get_host_addresses
+_inside = 0
+
+
 @contextmanager
 def loopback_candidates() -> Iterator[None]:
-    """Offer 127.0.0.1 alone, which aioice leaves out."""
-    original = aioice.ice.get_host_addresses
+    """Offer 127.0.0.1 alone, which aioice leaves out. Several may be inside at a time."""
+    global _inside
+    _inside += 1
     aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: ["127.0.0.1"]
     try:
         yield
     finally:
-        aioice.ice.get_host_addresses = original
+        _inside -= 1
+        if not _inside:
+            aioice.ice.get_host_addresses = _host_addresses
 
 
 class ToneTrack(MediaStreamTrack):

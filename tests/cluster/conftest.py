@@ -16,8 +16,8 @@ SETTLE = 0.1
 def make_settings(redis_url: str, **changed: object) -> Settings:
     values: dict[str, object] = {
         "lease_interval": SETTLE / 2,
-        "lease_ttl": 0.4,
-        "reservation_ttl": 0.5,
+        "lease_ttl": 1.0,
+        "reservation_ttl": 1.2,
         "record_ttl": 2.0,
         **changed,
     }

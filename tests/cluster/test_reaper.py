@@ -27,7 +27,7 @@ async def test_leases_that_ran_out_while_redis_was_frozen(own_redis: RedisServer
     await registry.renew(make_lease(), [])
     one = await registry.reserve("echo", 9, "c1")
     reaping = Reaper(registry, settings)
-    for _ in range(12):  # Redis is there for long enough
+    for _ in range(30):  # Redis is there for long enough
         await registry.renew(make_lease(), live(one))
         assert await reaping.reap() == []
         await asyncio.sleep(0.05)

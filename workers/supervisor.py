@@ -10,7 +10,7 @@ import os
 import secrets
 import time
 from collections.abc import Coroutine
-from typing import Any, NamedTuple
+from typing import Any
 
 import ray
 from ray.exceptions import RayError
@@ -22,7 +22,8 @@ from rayrtc.logs import configure
 from rayrtc.settings import Settings
 from workers.lost_workers import LostWorkers
 from workers.member import NAME_PREFIX, Application, Member, brief, in_thread
-from workers.needs import default_needs, fits, told
+from workers.needs import default_needs, told
+from workers.nodes import Nodes
 from workers.pool import Plan, PoolLimits, PoolStatus, WorkerPhase, plan
 from workers.pool_group import Group
 from workers.worker import StartError
@@ -37,19 +38,10 @@ PING_INTERVAL = 1.0
 """Seconds between two pings of a worker."""
 ADOPT_INTERVAL = 10.0
 """Seconds between two looks for workers that are not in the pool."""
-NODES_INTERVAL = 2.0
-"""Seconds between two looks at Ray's nodes."""
 UNRESPONSIVE_GRACE = 5.0
 """Seconds beyond `hang_timeout`, when a worker's own watchdog has failed too."""
 STOP_GRACE = 5.0
 """Seconds beyond `stop_timeout` that a stopping worker may take."""
-
-
-class RayNodeInfo(NamedTuple):
-    """A live node that can hold workers."""
-
-    node_id: str
-    resources: dict[str, float]
 
 
 class Supervisor:
@@ -80,11 +72,8 @@ class Supervisor:
         self._members: dict[str, Member] = {}
         default = default_needs(settings)
         self._groups = {default: Group(default)}
-        self._nodes: list[RayNodeInfo] = []
-        self._nodes_seen = -math.inf
+        self._nodes = Nodes()
         self._adopted = -math.inf
-        self._leaving: set[str] = set()
-        self._cordoned: set[str] = set()
         self._replaced = 0
         self._youngest = 0
         self._leases: set[str] | None = None
@@ -145,20 +134,18 @@ class Supervisor:
         Returns the number of other nodes that have workers or could have some, also when they
         drain: their calls go on.
         """
-        self._leaving.add(node)
+        self._nodes.leaving.add(node)
         here = [m for m in self._members.values() if m.node == node]
         logger.info("node %s leaves with %d workers", node, len(here))
         await asyncio.gather(*(self._stop(member, "its node leaves") for member in here))
-        await self._look_at_nodes()
-        others = {node.node_id for node in self._nodes}
+        await self._nodes.look(self._groups, at_once=True)
+        others = self._nodes.ids
         others |= {member.node for member in self._members.values() if member.node is not None}
         return len(others - {node})
 
     async def join(self, node: str) -> None:
         """A service has been started on a node, which may have left or been drained before."""
-        self._leaving.discard(node)
-        self._cordoned.discard(node)
-        self._nodes_seen = -math.inf
+        self._nodes.join(node)
 
     async def shutdown(self) -> None:
         """Stop all workers in parallel. The caller then ends this actor."""
@@ -215,15 +202,14 @@ class Supervisor:
         if self._stopping:
             return
         now = time.monotonic()
-        if now - self._nodes_seen >= NODES_INTERVAL:
-            await self._look_at_nodes()
+        await self._nodes.look(self._groups)
         for group in list(self._groups.values()):
             current = self._plan(group, now)
             for worker_id, reason in current.drain.items():
                 self._own(self._drain(self._members[worker_id], reason))
             # with no open node Ray would take one that drains
-            fitting = [node for node in self._nodes if fits(group.needs, node.resources)]
-            if now >= group.next_start and (not fitting or self._open_nodes(group)):
+            closed = self._nodes.fitting(group.needs) and not self._nodes.open(group.needs)
+            if now >= group.next_start and not closed:
                 for node in current.start:
                     self._start(group, node)
 
@@ -231,11 +217,11 @@ class Supervisor:
         views = [
             member.view(now)
             for member in self._members.values()
-            if member.needs == group.needs and member.node not in self._leaving
+            if member.needs == group.needs and member.node not in self._nodes.leaving
         ]
         current = plan(
             views,
-            self._open_nodes(group),
+            self._nodes.open(group.needs),
             self._limits,
             self._code_version,
             group.oversized_for(now),
@@ -248,24 +234,6 @@ class Supervisor:
         )
         group.planned(current.wanted, serving, ready, now)
         return current
-
-    def _open_nodes(self, group: Group) -> list[str]:
-        """Where a worker of the group may be started."""
-        return [
-            node.node_id
-            for node in self._nodes
-            if fits(group.needs, node.resources) and node.node_id not in self._cordoned
-        ]
-
-    async def _look_at_nodes(self) -> None:
-        self._nodes = [
-            RayNodeInfo(node["NodeID"], node["Resources"])
-            for node in await in_thread(ray.nodes)
-            if node["Alive"]
-            and any(fits(needs, node["Resources"]) for needs in self._groups)
-            and node["NodeID"] not in self._leaving
-        ]
-        self._nodes_seen = time.monotonic()
 
     def _learn_groups(self, member: Member) -> None:
         """The application says what its streams need; any worker of the current code tells."""
@@ -295,7 +263,7 @@ class Supervisor:
             if member.phase is WorkerPhase.STOPPING:
                 raise StartError("it was stopped meanwhile")
             lease = await member.start(self._settings.worker_start_timeout)
-            if lease.node in self._cordoned and not adopted:
+            if lease.node in self._nodes.cordoned and not adopted:
                 raise StartError("Ray has room on nodes that drain only")
         except (StartError, RayError, TimeoutError) as error:
             await self._start_failed(member, error, adopted)
@@ -395,7 +363,7 @@ class Supervisor:
             try:
                 await self._lost.reap()
                 self._leases = {status.worker_id for status in await self._registry.workers()}
-                await self._look_for_drains()
+                await self._nodes.look_for_drains(self._registry)
                 self._redis_away = False
             except UNREACHABLE as error:
                 self._leases = None
@@ -405,13 +373,6 @@ class Supervisor:
             except Exception:
                 logger.exception("looking after the registry failed")
             await asyncio.sleep(RECONCILE_INTERVAL)
-
-    async def _look_for_drains(self) -> None:
-        """Start nothing on nodes that were asked to drain. Their workers know it themselves."""
-        asked = await self._registry.draining([node.node_id for node in self._nodes])
-        for node in asked - self._cordoned:
-            logger.info("node %s drains", node)
-        self._cordoned |= asked
 
     def _group_of(self, member: Member) -> Group:
         return self._groups.setdefault(member.needs, Group(member.needs))

@@ -5,6 +5,8 @@ each local address that sends and receives there. Relayed candidates come from a
 """
 
 import asyncio
+import logging
+import random
 from typing import Any
 
 import aioice
@@ -15,10 +17,16 @@ from aioice.utils import random_string
 
 from workers.udp_mux import Address, LocalSocket, Transaction, UDPMux, drop, selected_mux
 
+logger = logging.getLogger(__name__)
+
 USER_LENGTH = 16
 """Characters of a user name fragment; aioice's 4 are not unique among the calls of a worker."""
 MAX_QUEUE = 512
 """Datagrams that wait for a connection that does not read; further ones are dropped."""
+CONSENT_INTERVAL = 5.0
+"""Seconds between two checks, times 0.8 to 1.2 (RFC 7675, 5.1)."""
+CONSENT_EXPIRY = 30.0
+"""Seconds after the last answer until a client that gives none is gone (RFC 7675, 5.1)."""
 HIGHEST_PREFERENCE = 65535
 """Local preference of the first of several addresses (RFC 8445, 5.1.2.1)."""
 
@@ -79,6 +87,30 @@ class SharedPortConnection(aioice.Connection):
             for task in asked:
                 task.cancel()
         return [task.result()[0] for task in answered if task.exception() is None]
+
+    async def query_consent(self) -> None:
+        """Close when the other side has not answered a check for `CONSENT_EXPIRY` seconds.
+
+        aioice counts six checks instead, each of which takes half a second more when it is lost.
+        """
+        assert self.remote_password is not None
+        key = self.remote_password.encode()
+        loop = asyncio.get_running_loop()
+        expiry = loop.time() + CONSENT_EXPIRY
+        while (remaining := expiry - loop.time()) > 0:
+            await asyncio.sleep(min(remaining, CONSENT_INTERVAL * random.uniform(0.8, 1.2)))
+            for pair in list(self._nominated.values()):
+                request = self.build_request(pair, nominate=False)
+                try:
+                    await pair.protocol.request(
+                        request, pair.remote_addr, integrity_key=key, retransmissions=0
+                    )
+                    expiry = loop.time() + CONSENT_EXPIRY
+                except stun.TransactionError:
+                    pass  # lost, or the other side is gone
+        logger.info("the client's consent has expired")
+        self._query_consent_task = None  # `close` would cancel it
+        await self.close()
 
     def data_received(self, data: bytes, component: int) -> None:
         if self._queue.qsize() < MAX_QUEUE:

@@ -147,32 +147,41 @@ class Member:
         """
         self._actor = await in_thread(ray.get_actor, NAME_PREFIX + self.worker_id, namespace)
 
+    async def placed(self, timeout: float) -> str:
+        """Wait until Ray has given the worker a process. Returns the node.
+
+        Raises:
+            StartError: it has not within `timeout` seconds.
+        """
+        room = f"Ray had no room for a worker ({told(self.needs)}) within {timeout:g} s"
+        node: str = await self._starting(self._actor.placed, timeout, room)
+        self._placed = True
+        return node
+
     async def start(self, timeout: float) -> Lease:
         """Wait until the worker serves.
 
         Raises:
             StartError: it cannot, or not within `timeout` seconds.
         """
+        late = f"the worker was not ready after {timeout:g} s"
+        lease: Lease = await self._starting(self._actor.start, timeout, late)
+        self.node = lease.node
+        self.code_version = lease.code_version
+        self.answered = self.busy = time.monotonic()
+        return lease
+
+    async def _starting(self, method: Any, timeout: float, late: str) -> Any:
         try:
             async with asyncio.timeout(timeout):
-                await self._actor.placed.remote()
-                self._placed = True
-                lease: Lease = await self._actor.start.remote()
+                return await method.remote()
         except TimeoutError:
-            if self._placed:
-                raise StartError(f"the worker was not ready after {timeout:g} s") from None
-            raise StartError(
-                f"Ray had no room for a worker ({told(self.needs)}) within {timeout:g} s"
-            ) from None
+            raise StartError(late) from None
         except RayTaskError as error:
             cause = getattr(error, "cause", error)
             raise StartError(str(cause)) from None
         except RayError as error:
             raise StartError(f"the worker died while it started: {brief(error)}") from None
-        self.node = lease.node
-        self.code_version = lease.code_version
-        self.answered = self.busy = time.monotonic()
-        return lease
 
     async def watch(self) -> str:
         """Returns when the worker's process is dead, with what Ray says of it."""

@@ -10,12 +10,14 @@ import ray
 
 from rayrtc.cluster.registry import Registry
 from workers.member import in_thread
-from workers.needs import Needs, fits
+from workers.needs import Needs, fits, told
 
 logger = logging.getLogger(__name__)
 
 LOOK_INTERVAL = 2.0
 """Seconds between two looks at Ray's nodes."""
+NO_ROOM = 600.0
+"""Seconds until a node that had no room for a worker is tried again, if nothing ends there."""
 
 
 class Node(NamedTuple):
@@ -38,6 +40,7 @@ class Nodes:
         self.cordoned: set[str] = set()
         self._nodes: list[Node] = []
         self._seen = -math.inf
+        self._no_room: dict[tuple[str, Needs], float] = {}
 
     @property
     def ids(self) -> set[str]:
@@ -52,10 +55,25 @@ class Nodes:
         """Those where such a worker may be started."""
         return [node for node in self.fitting(needs) if node not in self.cordoned]
 
+    def with_room(self, needs: Needs, now: float) -> list[str]:
+        """The open ones where Ray was not without room for such a worker a while ago."""
+        return [n for n in self.open(needs) if self._no_room.get((n, needs), now) <= now]
+
+    def no_room(self, node: str, needs: Needs, now: float) -> None:
+        """Ray has put a worker elsewhere that was meant for this node, where others take it all."""
+        logger.info("node %s has no room for a worker with %s", node, told(needs))
+        self._no_room[node, needs] = now + NO_ROOM
+
+    def freed(self, node: str | None) -> None:
+        """A worker has ended there: what it took is to be had."""
+        for key in [key for key in self._no_room if key[0] == node]:
+            del self._no_room[key]
+
     def join(self, node: str) -> None:
         """A service has been started on a node, which may have left or been drained before."""
         self.leaving.discard(node)
         self.cordoned.discard(node)
+        self.freed(node)
         self._seen = -math.inf
 
     async def look(self, kinds: Iterable[Needs], at_once: bool = False) -> None:

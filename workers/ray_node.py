@@ -22,6 +22,7 @@ import psutil
 
 from rayrtc.descendants import die_with_parent
 from rayrtc.settings import Settings
+from workers.ray_subscribers import patient_subscribers
 
 logger = logging.getLogger(__name__)
 
@@ -262,7 +263,8 @@ def _init(**options: Any) -> None:
     # A stop that arrives meanwhile makes Ray raise SystemExit: `stop` then takes all back.
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(configure_logging=False, logging_level=logging.WARNING, **options)
+        with patient_subscribers():
+            ray.init(configure_logging=False, logging_level=logging.WARNING, **options)
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import secrets
 import socket
 import sys
@@ -311,11 +312,10 @@ class _Service:
 
     async def _drain(self) -> None:
         """Let the calls of this node end, as long as they may."""
-        begin = time.monotonic()
-        deadline = begin + self._settings.drain_timeout
+        deadline = time.monotonic() + self._settings.drain_timeout
         told = -1
         asked = False
-        trusted = begin
+        trusted = -math.inf
         """From when on the registry is complete: workers come back one by one to a Redis that was
         away."""
         while not self._at_once.is_set() and self._node.alive():
@@ -333,8 +333,10 @@ class _Service:
             except UNREACHABLE as error:
                 trusted = time.monotonic() + self._settings.lease_ttl
                 if told:
-                    logger.warning("draining without Redis, trying on: %s", error)
+                    logger.warning("draining without Redis: %s", error)
                 told = 0
+                if await self._empty_without_redis(max(0.0, remaining)):
+                    return
             else:
                 if not calls and time.monotonic() >= trusted:
                     return
@@ -342,6 +344,17 @@ class _Service:
                     self.on_progress(f"draining: {calls} calls, {remaining:.0f} s left")
                 told = calls
             await asyncio.sleep(DRAIN_POLL)
+
+    async def _empty_without_redis(self, seconds: float) -> bool:
+        """Have the supervisor ask this node's workers to drain. Whether it says they are empty."""
+        from ray.exceptions import RayError
+
+        try:
+            async with asyncio.timeout(FETCH_TIMEOUT):
+                busy: int = await self._supervisor.drain.remote(self._node.node_id, seconds)
+        except (TimeoutError, RayError):
+            return False
+        return busy == 0
 
     async def _calls(self) -> int:
         """Connections of this node's workers, and slots that are held for more."""

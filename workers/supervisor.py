@@ -16,16 +16,14 @@ import ray
 from ray.exceptions import RayError
 
 from rayrtc.cluster.models import Drain, EndReason
-from rayrtc.cluster.redis import UNREACHABLE, RedisPools
-from rayrtc.cluster.registry import Registry
 from rayrtc.logs import configure
 from rayrtc.settings import Settings
-from workers.lost_workers import LostWorkers
 from workers.member import NAME_PREFIX, Application, Member, brief, in_thread
 from workers.needs import default_needs, told
 from workers.nodes import Nodes
 from workers.pool import Plan, PoolLimits, PoolStatus, WorkerPhase, plan
 from workers.pool_group import Group
+from workers.registry_watch import RegistryWatch
 from workers.worker import StartError
 
 logger = logging.getLogger(__name__)
@@ -33,7 +31,7 @@ logger = logging.getLogger(__name__)
 NAME = "supervisor"
 """Name of the actor in the namespace `Settings.cluster`."""
 RECONCILE_INTERVAL = 0.5
-"""Seconds between two looks at the pool and at the registry."""
+"""Seconds between two looks at the pool."""
 PING_INTERVAL = 1.0
 """Seconds between two pings of a worker."""
 ADOPT_INTERVAL = 10.0
@@ -76,18 +74,14 @@ class Supervisor:
         self._adopted = -math.inf
         self._replaced = 0
         self._youngest = 0
-        self._leases: set[str] | None = None
-        self._redis_away = False
         self._ray_away = False
         self._stopping = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._pools = RedisPools(settings)
-        self._registry = Registry(self._pools.commands, settings)
-        self._lost = LostWorkers(self._registry, self._pools.commands, settings)
+        self._registry = RegistryWatch(settings, self._nodes)
         loop = asyncio.get_running_loop()
         self._loops = [
             loop.create_task(self._keep_pool(), name="pool"),
-            loop.create_task(self._keep_registry(), name="registry"),
+            loop.create_task(self._registry.run(), name="registry"),
         ]
 
     # What the services ask for
@@ -143,6 +137,19 @@ class Supervisor:
         others |= {member.node for member in self._members.values() if member.node is not None}
         return len(others - {node})
 
+    async def drain(self, node: str, seconds: float) -> int:
+        """Have the workers of a node take no more calls, when Redis cannot tell them.
+
+        Returns how many of them may have calls yet: they are asked again with each request.
+        """
+        self._nodes.cordoned.add(node)
+        here = [member for member in self._members.values() if member.node == node]
+        for member in here:
+            if member.phase is WorkerPhase.READY:
+                member.empty_by = time.monotonic() + seconds
+                self._own(self._drain(member, "its node drains"))
+        return sum(member.accepting or member.calls > 0 for member in here)
+
     async def join(self, node: str) -> None:
         """A service has been started on a node, which may have left or been drained before."""
         self._nodes.join(node)
@@ -153,18 +160,23 @@ class Supervisor:
         await asyncio.gather(*(self._stop(m, "shutdown") for m in list(self._members.values())))
         for task in (*self._loops, *self._tasks):
             task.cancel()
-        await self._pools.aclose()
+        await self._registry.aclose()
 
     # The pool
 
     async def _keep_pool(self) -> None:
         while True:
             try:
+                for member in list(self._members.values()):
+                    self._check(member, time.monotonic())
+                await self._nodes.look(self._groups)
+                if self._adopted == -math.inf:
+                    await self._registry.recall_drains()
                 # before anything is started: those count
                 if time.monotonic() - self._adopted >= ADOPT_INTERVAL:
                     await self._adopt()
                     self._adopted = time.monotonic()
-                await self._reconcile()
+                self._reconcile()
                 if self._ray_away:
                     logger.info("Ray's head is back")
                 self._ray_away = False
@@ -196,13 +208,10 @@ class Supervisor:
             self._members[member.worker_id] = member
             self._own(self._tend(member, adopted=True))
 
-    async def _reconcile(self) -> None:
-        for member in list(self._members.values()):
-            self._check(member, time.monotonic())
+    def _reconcile(self) -> None:
         if self._stopping:
             return
         now = time.monotonic()
-        await self._nodes.look(self._groups)
         for group in list(self._groups.values()):
             current = self._plan(group, now)
             for worker_id, reason in current.drain.items():
@@ -221,7 +230,7 @@ class Supervisor:
         ]
         current = plan(
             views,
-            self._nodes.open(group.needs),
+            self._nodes.with_room(group.needs, now),
             self._limits,
             self._code_version,
             group.oversized_for(now),
@@ -262,9 +271,8 @@ class Supervisor:
                 await member.create(self._application, self._settings)
             if member.phase is WorkerPhase.STOPPING:
                 raise StartError("it was stopped meanwhile")
+            await self._place(member, adopted)
             lease = await member.start(self._settings.worker_start_timeout)
-            if lease.node in self._nodes.cordoned and not adopted:
-                raise StartError("Ray has room on nodes that drain only")
         except (StartError, RayError, TimeoutError) as error:
             await self._start_failed(member, error, adopted)
             return
@@ -280,6 +288,17 @@ class Supervisor:
         self._learn_groups(member)
         died = await member.watch()
         await self._ended(member, died)
+
+    async def _place(self, member: Member, adopted: bool) -> None:
+        """Wait for Ray to find a node, which need not be the one that the worker was meant for."""
+        meant = member.node
+        member.node = node = await member.placed(self._settings.worker_start_timeout)
+        if adopted:
+            return
+        if meant not in (None, node):
+            self._nodes.no_room(meant, member.needs, time.monotonic())
+        if node in self._nodes.cordoned:
+            raise StartError("Ray has room on nodes that drain only")
 
     async def _start_failed(self, member: Member, error: Exception, adopted: bool) -> None:
         self._members.pop(member.worker_id, None)
@@ -299,13 +318,12 @@ class Supervisor:
     async def _ended(self, member: Member, died: str) -> None:
         self._members.pop(member.worker_id, None)
         stopped = member.phase is WorkerPhase.STOPPING
-        self._lost.add(
-            member.worker_id, EndReason.WORKER_STOPPED if stopped else EndReason.WORKER_LOST
-        )
-        if member.phase is not WorkerPhase.STOPPING:
+        self._nodes.freed(member.node)
+        if not stopped:
             self._replaced += 1
             logger.error("worker %s died with %d calls: %s", member.worker_id, member.calls, died)
-        await self._lost.withdraw()
+        reason = EndReason.WORKER_STOPPED if stopped else EndReason.WORKER_LOST
+        await self._registry.gone(member.worker_id, reason)
 
     def _check(self, member: Member, now: float) -> None:
         """Ping a worker; end one that is silent, or drained and empty."""
@@ -317,7 +335,7 @@ class Supervisor:
         silent = now - member.answered
         if silent > self._settings.hang_timeout + UNRESPONSIVE_GRACE:
             # one whose lease is alive is cut off from here only: its calls are well
-            if self._leases is None or member.worker_id not in self._leases:
+            if member.worker_id not in (self._registry.leases or ()):
                 logger.error("worker %s has not answered for %.0f s", member.worker_id, silent)
                 member.answered = now
                 self._own(member.kill())
@@ -355,24 +373,6 @@ class Supervisor:
             return
         timeout = self._settings.stop_timeout
         await member.stop(EndReason.WORKER_STOPPED, timeout, timeout + STOP_GRACE)
-
-    # The registry
-
-    async def _keep_registry(self) -> None:
-        while True:
-            try:
-                await self._lost.reap()
-                self._leases = {status.worker_id for status in await self._registry.workers()}
-                await self._nodes.look_for_drains(self._registry)
-                self._redis_away = False
-            except UNREACHABLE as error:
-                self._leases = None
-                if not self._redis_away:
-                    logger.warning("Redis is away: %s", error)
-                self._redis_away = True
-            except Exception:
-                logger.exception("looking after the registry failed")
-            await asyncio.sleep(RECONCILE_INTERVAL)
 
     def _group_of(self, member: Member) -> Group:
         return self._groups.setdefault(member.needs, Group(member.needs))

@@ -130,8 +130,9 @@ class MediaWorker:
         await asyncio.shield(self._starting)
         return self._lease
 
-    async def placed(self) -> None:
-        """Answers as soon as Ray has given the worker a process."""
+    async def placed(self) -> str:
+        """Answers as soon as Ray has given the worker a process, with the id of its node."""
+        return str(ray.get_runtime_context().get_node_id())
 
     async def watch(self) -> None:
         """Never returns: who awaits it learns of this process's death."""

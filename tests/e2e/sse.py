@@ -63,6 +63,18 @@ class Reader:
         """What a browser would send as Last-Event-ID."""
         return self.events[-1].id if self.events else ""
 
+    def honest(self) -> bool:
+        """Whether outputs that count up have come each once, every hole announced as a gap."""
+        last: int | None = None
+        for event in self.events:
+            if event.name == "gap":
+                last = None
+            elif event.name == "message":
+                if last is not None and int(event.data) != last + 1:
+                    return False
+                last = int(event.data)
+        return True
+
     async def wait_for(self, count: int, name: str = "message", timeout: float = 20) -> None:
         async with asyncio.timeout(timeout):
             while len(self.outputs(name)) < count:

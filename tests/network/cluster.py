@@ -10,11 +10,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import httpx
+import redis
 
 from rayrtc.cluster.models import ConnectionRecord, WorkerStatus
 from rayrtc.cluster.redis import RedisPools
@@ -28,7 +29,7 @@ from workers.ray_node import FAULT_DETECTION
 HOSTS = ("head", "one", "two", "client")
 NODES = ("one", "two")
 REPLICAS = {"a": 8001, "b": 8002}
-REDIS_PORT, RAY_REDIS_PORT, RAY_PORT = 6379, 6390, 6380
+REDIS_PORT, STANDBY_PORT, RAY_REDIS_PORT, RAY_PORT = 6379, 6391, 6390, 6380
 START_TIMEOUT = 120.0
 STOP_TIMEOUT = 60.0
 
@@ -38,10 +39,23 @@ class Cluster:
 
     Its methods are to be called on the host "client" (`Host.entered`): it reaches the others there.
     Logs are under `logs`, one file for each service.
+
+    Args:
+        app: what it runs, as MODULE:ATTR.
+        nodes: environment of each worker node alone, over `environment`, which is that of all.
     """
 
-    def __init__(self, network: Network, slots: int = 32, **environment: str) -> None:
+    def __init__(
+        self,
+        network: Network,
+        slots: int = 32,
+        app: str = "tests.network.app:app",
+        nodes: Mapping[str, Mapping[str, str]] | None = None,
+        **environment: str,
+    ) -> None:
         self.network = network
+        self.app = app
+        self.nodes = nodes or {}
         self.directory = Path(tempfile.mkdtemp(prefix="rn-", dir="/tmp"))
         self.logs = self.directory / "logs"
         self.logs.mkdir()
@@ -85,8 +99,27 @@ class Cluster:
         """The relay's Redis, empty."""
         self._start_redis("redis", REDIS_PORT)
 
-    def _start_redis(self, name: str, port: int) -> None:
-        command = [str(find_server()), "--port", str(port), "--bind", "0.0.0.0"]
+    def start_standby(self) -> redis.Redis:
+        """A replica of the relay's Redis, once it has all that this has; a connection to it."""
+        head = self.network["head"].address
+        self._start_redis("standby", STANDBY_PORT, "--replicaof", f"{head} {REDIS_PORT}")
+        standby = redis.Redis(host=head, port=STANDBY_PORT, decode_responses=True)
+        self._until(lambda: standby.info()["master_link_status"] == "up", 30, "the replica")
+        return standby
+
+    def fail_over(self, back: bool = False) -> None:
+        """Lead what connects to the relay's Redis to its standby, as a virtual address does.
+
+        Args:
+            back: end that.
+        """
+        way = ("-p", "tcp", "-d", self.network["head"].address, "--dport", str(REDIS_PORT))
+        for chain in ("PREROUTING", "OUTPUT"):
+            rule = (chain, *way, "-j", "REDIRECT", "--to-ports", str(STANDBY_PORT))
+            self.network["head"].run("iptables", "-t", "nat", "-D" if back else "-A", *rule)
+
+    def _start_redis(self, name: str, port: int, *options: str) -> None:
+        command = [str(find_server()), "--port", str(port), "--bind", "0.0.0.0", *options]
         command += ["--protected-mode", "no", "--save", "", "--dir", str(self.directory)]
         self._spawn(name, self.network["head"], command)
         head = self.network["head"].address
@@ -106,12 +139,13 @@ class Cluster:
 
     def start_workers(self, node: str) -> None:
         """`rayrtc workers` on a node."""
-        self._spawn(node, self.network[node], [*RAYRTC, "workers", "tests.network.app:app"])
+        command = [*RAYRTC, "workers", self.app]
+        self._spawn(node, self.network[node], command, **self.nodes.get(node, {}))
 
     def start_replica(self, name: str) -> None:
         """`rayrtc control-plane` on the head."""
         head = self.network["head"]
-        command = [*RAYRTC, "control-plane", "tests.network.app:app"]
+        command = [*RAYRTC, "control-plane", self.app]
         command += ["--host", head.address, "--port", str(REPLICAS[name])]
         self._spawn(name, head, command)
 

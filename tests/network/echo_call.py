@@ -1,7 +1,8 @@
 """Calls an echo with a tone, to be run on a host of its own. Prints a JSON line for each call.
 
 * `connect`: seconds from the offer to the first packet of sound from the server.
-* `heard`: seconds of the tone that came back from then on; `gap`: the longest time without it.
+* `heard`: seconds of the tone that came back from then on; `gap`: the longest time without it;
+  `hertz`: its frequency.
 * `out`, `in`: packets on the way to the server and back, and those of them that are missing by
   their sequence numbers (`out`: in the last RTCP report of the server).
 * `relay`: the address of the server's side, if a TURN server has it.
@@ -19,6 +20,7 @@ import numpy as np
 
 from tests.clients import AiortcClient
 from tests.e2e.libwebrtc import LibwebrtcClient
+from tests.e2e.spectrum import peak
 
 CONNECT_TIMEOUT = 30.0
 LOUD = 1000
@@ -65,6 +67,7 @@ def _sound(client: Client, begin: float, end: float) -> dict[str, float]:
     return {
         "heard": round(sum(seconds for _, seconds in loud), 2),
         "gap": round(float(np.diff(times).max()), 2),
+        "hertz": round(peak(np.concatenate(client.samples), client.rate)) if loud else None,
     }
 
 

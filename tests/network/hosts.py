@@ -103,6 +103,10 @@ class Host:
         pids = [int(pid) for pid in run("ip", "netns", "pids", self.namespace).split()]
         return [pid for pid in pids if pid != os.getpid()]
 
+    def add_address(self, address: str) -> None:
+        """A further IPv4 address."""
+        self.run("ip", "address", "add", f"{address}/24", "dev", "eth0")
+
     def unplug(self) -> None:
         """Cut the link: nothing comes or goes any more, and nobody is told."""
         run("ip", "-n", self._switch, "link", "set", self.link, "down")

@@ -104,6 +104,31 @@ class Lab:
         kept = got.gap - own <= GAP
         self.row(f"media of {whose}: no gap over {GAP * 1000:.0f} ms", seen, kept)
 
+    async def restored(self, workers: set[str], begin: float) -> None:
+        """A row for what Redis has lost."""
+        callers = {caller.id for caller in self.callers.all}
+
+        async def all_there() -> bool:
+            leases = {w.worker_id for w in await self.cluster.workers()}
+            ids = {c.connection_id for c in await self.cluster.connections()}
+            return leases == workers and ids == callers
+
+        back = await self.when(all_there, 20)
+        self.took("leases, records and slots restored", 5, begin, back)
+
+    def outputs_go_on(self, before: dict[str, str]) -> None:
+        """A row for the event streams: no output twice, none missing without a word.
+
+        Args:
+            before: the cursor that each caller had.
+        """
+        good = 0
+        for caller in self.callers.all:
+            if caller.id in before:
+                good += caller.reader.honest() and caller.reader.cursor != before[caller.id]
+        seen = f"{good} of {len(before)} streams go on, each hole announced"
+        self.row("outputs delivered or announced as a gap", seen, good == len(before))
+
     async def works_again(self, host: Host, former: set[str], begin: float) -> None:
         """A row for a node that was out of reach: it has a worker that is none of the former."""
 

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import socket
+import time
 
 import aiohttp
 import psutil
@@ -28,6 +29,18 @@ async def reserve(pool: RayPool, connection_id: str, stream: str = "silent") -> 
                 return (await pool.registry.reserve(stream, 9, connection_id)).worker_id
             except NoWorkerAvailable:
                 await asyncio.sleep(0.1)
+
+
+def kill_supervisor() -> None:
+    """Ray starts it again."""
+    supervisor = next(
+        process
+        for process in psutil.Process().children(recursive=True)
+        if process.name().startswith("ray::Supervisor")
+        or "Supervisor" in " ".join(process.cmdline())
+    )
+    supervisor.kill()
+    psutil.wait_procs([supervisor], timeout=10)
 
 
 async def test_workers_serve_and_say_so(make_pool: MakePool) -> None:
@@ -88,14 +101,7 @@ async def test_a_new_supervisor_adopts_the_workers(make_pool: MakePool) -> None:
     pool = await make_pool(workers_min=2)
     await pool.until(is_full)
     before = {worker.pid for worker in await pool.workers(2)}
-    supervisor = next(
-        process
-        for process in psutil.Process().children(recursive=True)
-        if process.name().startswith("ray::Supervisor")
-        or "Supervisor" in " ".join(process.cmdline())
-    )
-    supervisor.kill()
-    psutil.wait_procs([supervisor], timeout=10)
+    kill_supervisor()
     await pool.until(lambda s: len(s.workers) == 2 and s.full)
     await asyncio.sleep(2)
     status = await pool.status()
@@ -187,9 +193,25 @@ async def test_nothing_is_started_on_a_drained_node(make_pool: MakePool) -> None
     status = await pool.until(is_full)
     await pool.registry.drain([str(status.workers[0].node)], Drain(seconds=60))
     await pool.until(lambda s: not s.workers)
-    await asyncio.sleep(2)
-    status = await pool.status()
-    assert (status.workers, status.starting) == ((), 0)
+    kill_supervisor()
+    begin = time.monotonic()
+    while time.monotonic() < begin + 4:
+        status = await pool.until(lambda _: True)
+        assert (status.workers, status.failures) == ((), 0)
+        await asyncio.sleep(0.05)
+
+
+async def test_a_node_is_drained_without_redis(
+    fragile_pool: RayPool, own_redis: RedisServer
+) -> None:
+    pool = fragile_pool
+    node = str((await pool.until(is_full)).workers[0].node)
+    own_redis.kill()
+    assert await pool.supervisor.drain.remote(node, 60.0) == 1, "it has not said that it is empty"
+    async with asyncio.timeout(10):
+        while await pool.supervisor.drain.remote(node, 60.0):
+            await asyncio.sleep(0.1)
+    await pool.until(lambda s: not s.workers)
 
 
 async def test_a_node_that_left_can_come_back(make_pool: MakePool) -> None:

@@ -10,6 +10,7 @@ import signal
 from collections.abc import AsyncIterator
 
 import pytest
+import pytest_asyncio
 
 from tests.e2e.packets import Listener
 from tests.network.callers import Callers, media
@@ -22,7 +23,7 @@ SETTINGS = {
     "two": {
         "RAYRTC_UDP_PORTS": "21200-21209",
         "RAYRTC_ADVERTISED_HOSTS": ADVERTISED,
-        "RAY_OVERRIDE_RESOURCES": '{"desk": 1}',
+        "RAY_OVERRIDE_RESOURCES": '{"CPU": 4, "desk": 1}',
     },
 }
 
@@ -33,7 +34,7 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def cluster() -> AsyncIterator[Cluster]:
     with Network(HOSTS) as network, network["client"].entered():
         network["two"].add_address(ADVERTISED)
@@ -63,11 +64,13 @@ async def test_a_stream_is_served_where_its_resources_are(cluster: Cluster) -> N
         }
         for listener in listeners:
             sdp = listener.pc.remoteDescription.sdp
-            found = re.findall(r"^a=candidate:.* (\S+) (\d+) typ host", sdp, re.MULTILINE)
+            found = set(re.findall(r"^a=candidate:.* (\S+) (\d+) typ", sdp, re.MULTILINE))
             ((address, port),) = found
             assert address == ADVERTISED
             assert 21200 <= int(port) <= 21209
-            assert listener.packets
+            async with asyncio.timeout(5):
+                while not listener.packets:
+                    await asyncio.sleep(0.02)
     finally:
         await asyncio.gather(*(listener.close() for listener in listeners))
 
@@ -75,9 +78,12 @@ async def test_a_stream_is_served_where_its_resources_are(cluster: Cluster) -> N
 async def test_a_node_that_leaves_cuts_no_call(cluster: Cluster) -> None:
     callers = Callers(cluster)
     loop = asyncio.get_running_loop()
+    hosts = {cluster.network[node].address for node in NODES}
     try:
+        async with asyncio.timeout(30):
+            while {w.host for w in await cluster.workers() if "default" in w.streams} != hosts:
+                await asyncio.sleep(0.1)
         await callers.fill(6)
-        hosts = {cluster.network[node].address for node in NODES}
         assert {caller.host for caller in callers.all} == hosts, "calls go to both nodes"
         there = [c for c in callers.all if c.host == cluster.network["two"].address]
         begin = loop.time()

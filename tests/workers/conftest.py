@@ -12,8 +12,8 @@ from tests.redis_server import RedisServer
 from tests.workers.ray_pool import RayPool
 from workers.ray_node import LOOPBACK, RayNode
 
-# Ray reads it when it is imported, which test modules do.
-os.environ.update(LOOPBACK)
+# Ray reads them when it is imported, which test modules do.
+os.environ.update(LOOPBACK | {"RAY_AUTH_MODE": "token"})
 
 MakePool = Callable[..., Awaitable[RayPool]]
 

@@ -27,7 +27,6 @@ class Operations:
         registry = self._replica.services.cluster.registry
         try:
             async with asyncio.timeout(PROBE_TIMEOUT):
-                await registry.ping()
                 workers = await registry.workers()
                 settling = await registry.settling()
         except TimeoutError as error:

@@ -6,7 +6,7 @@ import math
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from redis.asyncio import Redis
 
@@ -36,8 +36,6 @@ RESERVE_TIMEOUT: Final = 3.0
 """Seconds after which a client is told that there is no worker, when Redis does not answer."""
 KEEP: Final = 60.0
 """Least seconds that the registry's keys live beyond their last use."""
-REAP_BATCH: Final = 16
-"""Lost workers that one script run removes: Redis serves nobody else meanwhile."""
 DRAIN_TTL: Final = 86_400.0
 """Seconds that a request to drain is kept; ids of workers and nodes do not come back."""
 READ_BATCH: Final = 500
@@ -69,6 +67,7 @@ class Registry:
         self._reserve = load_script(redis, "reserve")
         self._renew = load_script(redis, "renew")
         self._release = load_script(redis, "release")
+        self._expired = load_script(redis, "expired")
         self._reap = load_script(redis, "reap")
         self._workers = load_script(redis, "workers")
         self._streams = load_script(redis, "streams")
@@ -306,23 +305,23 @@ class Registry:
 
         Returns its connections, ended so.
         """
-        return await self._remove(reason, worker_id)
+        return await self._remove([worker_id], reason, DRAIN_TTL)
 
-    async def reap(self) -> list[ConnectionRecord]:
-        """Remove the workers whose lease has ended. Returns their connections: `worker_lost`."""
-        return await self._remove(EndReason.WORKER_LOST)
+    async def expired(self) -> list[str]:
+        """The workers whose lease has ended."""
+        workers: list[str] = await self._expired(keys=[self._keys.leases])
+        return workers
 
-    async def _remove(self, reason: EndReason, *worker: str) -> list[ConnectionRecord]:
+    async def reap(self, workers: Sequence[str]) -> list[ConnectionRecord]:
+        """Remove those of some workers whose lease has ended. Returns their lost connections."""
+        return await self._remove(workers, EndReason.WORKER_LOST, 0)
+
+    async def _remove(
+        self, workers: Sequence[str], reason: EndReason, banned: float
+    ) -> list[ConnectionRecord]:
+        ttls = _ms(self._settings.record_ttl), _ms(banned)
         rows = await self._reap(
-            keys=[self._keys.leases],
-            args=[
-                self._keys.registry,
-                reason,
-                _ms(self._settings.record_ttl),
-                REAP_BATCH,
-                _ms(DRAIN_TTL),
-                *worker,
-            ],
+            keys=[self._keys.leases], args=[self._keys.registry, reason, *ttls, *workers]
         )
         records = []
         for row in rows:
@@ -371,10 +370,6 @@ class Registry:
             StreamUsage(stream=name, connections=connections, reserved=reserved)
             for name, connections, reserved in zip(names, counts[::2], counts[1::2], strict=True)
         ]
-
-    async def ping(self) -> None:
-        """Return when Redis answers."""
-        await cast(Any, self._redis.ping())
 
 
 def _reservation(

@@ -56,7 +56,7 @@ async def test_closing_leaves_no_task_and_no_connection(settings: Settings) -> N
     cluster = Cluster(settings)
     await cluster.open()
     await cluster.open()
-    await cluster.registry.ping()
+    await cluster.registry.settling()
     assert asyncio.all_tasks() > before
     await asyncio.wait_for(cluster.aclose(), 2)
     assert asyncio.all_tasks() == before

@@ -131,15 +131,18 @@ async def test_a_worker_that_stops_renewing_is_reaped_once(settled: Registry) ->
     await settled.renew(make_lease("w1"), [])
     one = await settled.reserve("echo", 3, "c1")
     await settled.renew(make_lease("w1"), live(one))
-    assert await settled.reap() == []
+    assert await settled.expired() == []
+    assert await settled.reap(["w1"]) == [], "its lease has not ended"
     await asyncio.sleep(1.05)
     await settled.renew(make_lease("w2"), [])
 
     assert await usage(settled) == (0, 0), "slots are free before anybody reaps"
-    (lost,) = await settled.reap()
+    assert await settled.expired() == ["w1"]
+    (lost,) = await settled.reap(["w1", "w2"])
     assert (lost.connection_id, lost.session) == ("c1", one.session)
     assert (lost.state, lost.reason) == (ConnectionState.CLOSED, EndReason.WORKER_LOST)
-    assert await settled.reap() == []
+    assert await settled.reap(["w1", "w2"]) == []
+    assert await settled.expired() == []
     assert [worker.worker_id for worker in await settled.workers()] == ["w2"]
 
 
@@ -153,8 +156,10 @@ async def test_two_reapers_share_the_lost(settled: Registry, settings: Settings)
         )
     await asyncio.sleep(1.05)
     found = []
-    while any(lost := await asyncio.gather(settled.reap(), other.reap())):
-        found += [record.connection_id for records in lost for record in records]
+    for at in range(0, 40, 10):
+        workers = [f"w{number}" for number in range(at, at + 10)]
+        for lost in await asyncio.gather(settled.reap(workers), other.reap(workers)):
+            found += [record.connection_id for record in lost]
     await pools.aclose()
     assert sorted(found) == sorted(f"c{number}" for number in range(40))
 
@@ -164,7 +169,7 @@ async def test_a_lost_worker_that_returns_must_close_its_connections(settled: Re
     one = await settled.reserve("echo", 3, "c1")
     await settled.renew(make_lease(), live(one))
     await asyncio.sleep(1.05)
-    await settled.reap()
+    await settled.reap(["w1"])
     assert (await settled.renew(make_lease(), live(one))).conflicts == {"c1": EndReason.WORKER_LOST}
     assert await usage(settled) == (0, 0)
 

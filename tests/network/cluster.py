@@ -95,8 +95,10 @@ class Cluster:
         with (self.logs / f"{name}.log").open("ab") as log:
             self.services[name] = host.spawn(command, log, {**self.env, **env}, ROOT)
 
-    def start_redis(self) -> None:
-        """The relay's Redis, empty."""
+    def start_redis(self, empty: bool = True) -> None:
+        """The relay's Redis, empty or with its last snapshot."""
+        if empty:
+            (self.directory / "dump.rdb").unlink(missing_ok=True)
         self._start_redis("redis", REDIS_PORT)
 
     def start_standby(self) -> redis.Redis:

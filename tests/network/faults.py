@@ -198,7 +198,28 @@ async def fail_over(lab: Lab) -> None:
     lab.cluster.kill("standby")
     await lab.cluster.ended("standby")
     lab.cluster.fail_over(back=True)
+    back = time.monotonic()
     await asyncio.to_thread(lab.cluster.start_redis)
+    await lab.restored(workers, back)
+
+
+async def restart_redis(lab: Lab) -> None:
+    """Redis killed, back at once with a snapshot 10 s old"""
+    workers = {w.worker_id for w in await lab.cluster.workers()}
+    before = {caller.id: caller.reader.cursor for caller in lab.callers.all}
+    async with Redis.from_url(lab.cluster.redis_url) as redis:
+        await redis.save()
+    await asyncio.sleep(10)
+    begin = time.monotonic()
+    lab.cluster.kill("redis")
+    await lab.cluster.ended("redis")
+    await asyncio.to_thread(lab.cluster.start_redis, False)
+    await lab.restored(workers, begin)
+    await asyncio.sleep(5)
+    lab.untouched(lab.callers.all, begin, "all")
+    lab.outputs_go_on(before)
+    lab.callers.all.append(await lab.callers.call())
+    lab.row("new calls are accepted", "yes", True)
 
 
 async def slow_redis(lab: Lab) -> None:
@@ -335,6 +356,7 @@ FAULTS: dict[str, Callable[[Lab], Awaitable[None]]] = {
     "partition": partition,
     "replica": kill_replica,
     "redis": lose_redis,
+    "snapshot": restart_redis,
     "failover": fail_over,
     "slow-redis": slow_redis,
     "ray-head": kill_ray_head,

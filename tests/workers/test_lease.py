@@ -89,7 +89,7 @@ async def test_renewal_keeps_worker_and_connections(parts: Parts) -> None:
     assert (status.used, status.reserved) == (1, 0)
     running.cancel()
     await asyncio.sleep(1.3)
-    assert [r.connection_id for r in await parts.registry.reap()] == ["c1"]
+    assert [r.connection_id for r in await parts.registry.reap(["w1"])] == ["c1"]
 
 
 async def test_release_frees_the_slot(parts: Parts) -> None:

@@ -4,31 +4,28 @@
 -- KEYS  1 leases
 -- ARGV  1 what all registry keys begin with  2 reason
 --       3 ms that an ended connection's record lives
---       4 most workers to remove in one run  5 ms that a worker which is gone may not come back
---       6 the worker that is gone, or none: those whose lease ended
+--       4 ms that a worker which is gone may not come back, 0: only those whose lease has ended
+--       5... the workers
 --
 -- Returns a list of records, each as HGETALL gives it after 'id', ID.
 
-local base, reason, tomb = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local base, reason, tomb, banned = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
-local workers
-if ARGV[6] then
-  workers = {ARGV[6]}
-  -- Its node may only have been out of reach. Then it runs until the node learns that it was given
-  -- up, and must not get calls meanwhile.
-  redis.call('SET', base .. ':drain:' .. ARGV[6], string.format('%.0f 1', now), 'PX', ARGV[5])
-else
-  workers = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now),
-    'LIMIT', 0, tonumber(ARGV[4]))
-end
-
 local lost = {}
-for _, worker in ipairs(workers) do
+for i = 5, #ARGV do
+  local worker = ARGV[i]
+  local expiry = redis.call('ZSCORE', KEYS[1], worker)
+  local gone = banned > 0 or expiry and tonumber(expiry) <= now
+  if banned > 0 then
+    -- Its node may only have been out of reach. Then it runs until the node learns that it was given
+    -- up, and must not get calls meanwhile.
+    redis.call('SET', base .. ':drain:' .. worker, string.format('%.0f 1', now), 'PX', banned)
+  end
   local slots = base .. ':worker:' .. worker
-  for _, cid in ipairs(redis.call('ZRANGE', slots, 0, -1)) do
+  for _, cid in ipairs(gone and redis.call('ZRANGE', slots, 0, -1) or {}) do
     local key = base .. ':conn:' .. cid
     local record = redis.call('HMGET', key, 'worker', 'state', 'stream')
     -- A connection that moved on has another worker in its record.
@@ -42,7 +39,9 @@ for _, worker in ipairs(workers) do
       table.insert(lost, fields)
     end
   end
-  redis.call('DEL', slots, base .. ':lease:' .. worker)
-  redis.call('ZREM', KEYS[1], worker)
+  if gone then
+    redis.call('DEL', slots, base .. ':lease:' .. worker)
+    redis.call('ZREM', KEYS[1], worker)
+  end
 end
 return lost

@@ -55,6 +55,10 @@ class Reader:
         finally:
             self.opened.set()
 
+    def __repr__(self) -> str:
+        seen = ", ".join(f"{event.id} {event.name} {event.data}" for event in self.events[-30:])
+        return f"<Reader status={self.status} lost={self.lost} {seen}>"
+
     def outputs(self, name: str = "message") -> list[Event]:
         return [event for event in self.events if event.name == name]
 

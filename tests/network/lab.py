@@ -122,11 +122,14 @@ class Lab:
         Args:
             before: the cursor that each caller had.
         """
-        good = 0
-        for caller in self.callers.all:
-            if caller.id in before:
-                good += caller.reader.honest() and caller.reader.cursor != before[caller.id]
-        seen = f"{good} of {len(before)} streams go on, each hole announced"
+        callers = [caller for caller in self.callers.all if caller.id in before]
+        bad = [
+            f"{caller.id}: {caller.reader}"
+            for caller in callers
+            if not caller.reader.honest() or caller.reader.cursor == before[caller.id]
+        ]
+        good = len(callers) - len(bad)
+        seen = f"{good} of {len(before)} streams go on, each hole announced {bad or ''}"
         self.row("outputs delivered or announced as a gap", seen, good == len(before))
 
     async def works_again(self, host: Host, former: set[str], begin: float) -> None:

@@ -1,30 +1,26 @@
 """Received audio on its way to a handler, and the track that plays a handler's own."""
 
 import asyncio
-from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
 from aiortc import MediaStreamTrack
-from aiortc.mediastreams import MediaStreamError
 from av.audio.frame import AudioFrame
 from numpy.typing import NDArray
 from prometheus_client import Counter
 
-from workers.playback import FRAME_TIME, Layout, Playback
+from workers.opus import RATES
+from workers.playback import FRAME_TIME, Playback
 from workers.resampler import Resampler
+from workers.samples import CHANNELS, Layout, Samples
 from workers.waiting_frames import WaitingFrames
 
 INPUT_SECONDS = 1.0
 """Audio that waits for a slow handler; then the oldest frame is dropped."""
-OUTPUT_RATE = 48_000
-"""Hz of the sent track, the rate of Opus (RFC 7587)."""
-
 HUSH_FRAMES = 5
 """Frames of silence after a `clear`. Without them Chromium's jitter buffer goes on with the last
 sound for 0.1 s and fades it out over another 0.15 s; one may be lost on the way."""
-
-_FRAME_SAMPLES = round(OUTPUT_RATE * FRAME_TIME)
 
 InputFrame = tuple[int, NDArray[np.int16]]
 
@@ -40,7 +36,7 @@ frames_broken = Counter(
 class AudioInput:
     """Received audio on its way to `receive`.
 
-    `pump` or `convert` fill it on the loop; `get` takes from it on a thread, `next` on the loop.
+    `put` and `convert` fill it on the loop; `get` takes from it on a thread, `next` on the loop.
 
     Args:
         rate: Hz of the frames given to the handler.
@@ -50,20 +46,28 @@ class AudioInput:
     def __init__(self, rate: int, layout: Layout) -> None:
         self.rate = rate
         self.layout = layout
+        self.channels = CHANNELS[layout]
         self.frame_size = round(rate * FRAME_TIME)
         limit = round(INPUT_SECONDS / FRAME_TIME)
         self._frames = WaitingFrames[InputFrame](limit, frames_dropped)
         self._resampler = self._new_resampler()
+        self._rest = _NOTHING
 
-    async def pump(self, track: MediaStreamTrack) -> None:
-        """Convert what `track` receives until it ends."""
-        while True:
-            try:
-                frame = await track.recv()
-            except MediaStreamError:
-                return
-            if isinstance(frame, AudioFrame):
-                self.convert(frame)
+    def put(self, samples: Samples) -> None:
+        """Take samples, as frames of 20 ms for the handler."""
+        if samples.rate != self.rate:
+            if samples.data.size:
+                self.convert(samples.to_frame())
+            return
+        data = samples.with_channels(self.channels).data
+        size = self.frame_size * self.channels
+        if data.size != size or self._rest.size:
+            data = np.concatenate((self._rest, data))
+            whole = data.size - data.size % size
+            self._rest = data[whole:]
+            data = data[:whole]
+        for at in range(0, data.size, size):
+            self._frames.put((self.rate, data[at : at + size].reshape(1, -1)))
 
     def convert(self, frame: AudioFrame) -> None:
         """Take a frame of any size and rate, as frames of 20 ms for the handler."""
@@ -81,8 +85,7 @@ class AudioInput:
 
     def silence(self) -> InputFrame:
         """A frame of silence as the handler would receive it."""
-        channels = 2 if self.layout == "stereo" else 1
-        return self.rate, np.zeros((1, self.frame_size * channels), np.int16)
+        return self.rate, np.zeros((1, self.frame_size * self.channels), np.int16)
 
     def get(self) -> InputFrame | None:
         """The next frame, waiting on the calling thread; None after `close`."""
@@ -97,44 +100,23 @@ class AudioInput:
         self._frames.close()
 
 
-class AudioOutput(Playback, MediaStreamTrack):
-    """The track that plays what a handler emits.
+_NOTHING = np.zeros(0, np.int16)
 
-    Nothing is sent while there is nothing to play; the timestamps jump over such a silence.
-    """
+
+class AudioOutput(Playback, MediaStreamTrack):
+    """The track that plays what a handler emits: an `AudioSender` takes from it."""
 
     kind = "audio"
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         MediaStreamTrack.__init__(self)
-        Playback.__init__(self, loop, OUTPUT_RATE, "stereo", hush=HUSH_FRAMES)
-        self._pts = 0
+        Playback.__init__(self, loop, RATES, stereo=True, hush=HUSH_FRAMES)
 
     def stop(self) -> None:
         """End the track and all waiting. Called on the loop."""
         Playback.stop(self)
         MediaStreamTrack.stop(self)
 
-    async def recv(self) -> AudioFrame:
-        """The next frame when it is due.
-
-        Raises:
-            MediaStreamError: the track has ended.
-        """
-        while True:
-            gap = await self._until_due()
-            if self._closed:
-                raise MediaStreamError
-            self._pts += round(gap * OUTPUT_RATE)
-            if (chunk := self._take()) is not None:
-                return self._frame(chunk)
-
-    def _frame(self, pcm: bytes) -> AudioFrame:
-        frame = AudioFrame.from_ndarray(
-            np.frombuffer(pcm, np.int16).reshape(1, -1), format="s16", layout="stereo"
-        )
-        frame.sample_rate = OUTPUT_RATE
-        frame.time_base = Fraction(1, OUTPUT_RATE)
-        frame.pts = self._pts
-        self._pts += _FRAME_SAMPLES
-        return frame
+    async def recv(self) -> Any:
+        """Nobody calls this: the track is given to nobody else."""
+        raise NotImplementedError

@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from rayrtc.messages import AdditionalOutputs, CloseStream
 from rayrtc.video import VideoArray
-from workers.playback import Layout
+from workers.samples import Layout
 
 
 class EmittedAudio(NamedTuple):
-    """Samples to play, as `workers.playback.to_frame` takes them."""
+    """Samples to play, as `workers.samples.check` takes them."""
 
     rate: int
     samples: NDArray[Any]

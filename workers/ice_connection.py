@@ -7,6 +7,7 @@ each local address that sends and receives there. Relayed candidates come from a
 import asyncio
 import logging
 import random
+from collections.abc import Callable
 from typing import Any
 
 import aioice
@@ -23,6 +24,8 @@ USER_LENGTH = 16
 """Characters of a user name fragment; aioice's 4 are not unique among the calls of a worker."""
 MAX_QUEUE = 512
 """Datagrams that wait for a connection that does not read; further ones are dropped."""
+MEDIA_BYTES = 12
+"""Of the smallest RTP packet (RFC 3550, 5.1), to which its authentication is added."""
 CONSENT_INTERVAL = 5.0
 """Seconds between two checks, times 0.8 to 1.2 (RFC 7675, 5.1)."""
 CONSENT_EXPIRY = 30.0
@@ -40,6 +43,8 @@ class SharedPortConnection(aioice.Connection):
         options["local_username"] = random_string(USER_LENGTH)
         super().__init__(*args, **options)
         self._mux = mux
+        self.sinks: dict[int, Callable[[bytes], None]] = {}
+        """Who takes the RTP packets of a payload type, past the queue."""
 
     async def get_component_candidates(
         self, component: int, addresses: list[str], timeout: int = 5
@@ -112,8 +117,23 @@ class SharedPortConnection(aioice.Connection):
         self._query_consent_task = None  # `close` would cancel it
         await self.close()
 
+    def send_now(self, data: bytes) -> None:
+        """Send a datagram to the other side; it is lost where there is no way."""
+        if (pair := self._nominated.get(1)) is not None:
+            pair.protocol.transport.sendto(data, pair.remote_addr)
+        else:
+            drop("not_sent")
+
     def data_received(self, data: bytes, component: int) -> None:
-        if self._queue.qsize() < MAX_QUEUE:
+        # RTP and RTCP have 2 as their first two bits; of a datagram with RTCP the seven bits of the
+        # payload type are from 64 to 95, which RTP leaves free (RFC 5761, 4)
+        if (
+            len(data) > MEDIA_BYTES
+            and data[0] >> 6 == 2
+            and (sink := self.sinks.get(data[1] & 0x7F))
+        ):
+            sink(data)
+        elif self._queue.qsize() < MAX_QUEUE:
             self._queue.put_nowait((data, component))
         else:
             drop("queue_full")

@@ -8,6 +8,7 @@ from aiortc import (
     RTCConfiguration,
     RTCIceCandidate,
     RTCPeerConnection,
+    RTCRtpReceiver,
     RTCRtpTransceiver,
     RTCSessionDescription,
 )
@@ -15,6 +16,7 @@ from aiortc.exceptions import OperationError
 
 from rayrtc.combinations import Mode
 from rayrtc.errors import InvalidSDP, UnsupportedTrack
+from workers.audio_receiver import AudioReceiver
 from workers.channel import DataChannel
 from workers.ice import uses_turn
 from workers.offer import Offer
@@ -63,8 +65,8 @@ class Peer:
                 self._connection.addTrack(output)
         self._connection.on("connectionstatechange", self._state_changed)
         self._connection.on("datachannel", channel.attach)
-        self.received: list[MediaStreamTrack] = []
-        """The client's tracks, once the offer is answered."""
+        self.received: list[RTCRtpReceiver | AudioReceiver] = []
+        """What takes the client's tracks, once the offer is answered."""
         self.sent: list[MediaStreamTrack] = []
         """Those of the outputs that the client takes, once the offer is answered."""
 
@@ -90,7 +92,7 @@ class Peer:
             raise InvalidSDP("the session description cannot be answered") from error
         for transceiver in used:
             if transceiver.currentDirection in ("sendrecv", "recvonly"):
-                self.received.append(transceiver.receiver.track)
+                self.received.append(transceiver.receiver)
             if transceiver.currentDirection in ("sendrecv", "sendonly"):
                 self.sent.append(self._outputs[transceiver.kind])
         sdp = self._connection.localDescription.sdp

@@ -5,15 +5,14 @@ It knows nothing of the transport that plays it.
 
 import asyncio
 import threading
-from fractions import Fraction
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
-import numpy as np
-from av.audio.frame import AudioFrame
 from numpy.typing import NDArray
 
 from workers.changes import Changes
 from workers.resampler import Resampler
+from workers.samples import Layout, Samples, check
 
 FRAME_TIME = 0.02
 """Seconds of one frame, in and out."""
@@ -22,8 +21,18 @@ OUTPUT_SECONDS = 0.2
 
 _SAMPLE_BYTES = 2
 _LATE = 0.1  # seconds that the handler may fall behind before the gap is played as silence
+_EARLY = 0.001  # a timer may fire so much before its time
 
-Layout = Literal["mono", "stereo"]
+
+class Chunk(NamedTuple):
+    """20 ms to be played."""
+
+    rate: int
+    channels: int
+    pcm: bytes
+    """16-bit samples, interleaved."""
+    gap: float
+    """Seconds of silence before it in which nothing was played, else 0."""
 
 
 class Playback:
@@ -32,8 +41,9 @@ class Playback:
     Writers wait while `OUTPUT_SECONDS` are buffered.
 
     Args:
-        rate: Hz of what is played.
-        layout: its channels.
+        rates: Hz that can be played. What is emitted at one of them is played so, anything else at
+            the last; a change waits until nothing is buffered.
+        stereo: whether stereo is played as such.
         lead: seconds that are given out ahead of time, for a client that buffers.
         hush: frames of silence that are given out after a `clear`, for a client that conceals what
             is missing: it would go on with what it played last.
@@ -42,29 +52,44 @@ class Playback:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        rate: int,
-        layout: Layout,
+        rates: Sequence[int],
+        stereo: bool = False,
         lead: float = 0.0,
         hush: int = 0,
     ) -> None:
         self._owner = loop
+        self._rates = rates
+        self._most_channels = 2 if stereo else 1
         self._lead = lead
         self._hush = hush
-        self._stereo = layout == "stereo"
-        # FFmpeg would lower mono by 3 dB on its way to stereo, so that is done here
-        self._resampler = Resampler("s16", None if self._stereo else "mono", rate)
-        self._byte_rate = rate * _SAMPLE_BYTES * (2 if self._stereo else 1)
-        self._frame_bytes = round(self._byte_rate * FRAME_TIME)
         self._writing = threading.Lock()
         self._room = threading.Condition()  # guards what follows
         self._pcm = bytearray()
+        self._set_format(rates[-1], 1)
         self._silent = 0  # frames of silence to give out
+        self._due: float | None = None  # loop time of the next frame
+        self._rest_by: float | None = None  # loop time when an incomplete frame is given out
         self._heard_until = 0.0  # loop time when the last audio given out has been played
         self._cleared = 0
         self._closed = False
         self._discards = False
+        self._wanted = False  # by who takes: to be told when there is more
+        self._filled: Callable[[], None] = self._nobody
         self._changes = Changes(loop)
-        self._due: float | None = None
+
+    def _set_format(self, rate: int, channels: int) -> None:
+        self._rate = rate
+        self._channels = channels
+        self._resampler = Resampler("s16", None, rate)
+        self._byte_rate = rate * _SAMPLE_BYTES * channels
+        self._frame_bytes = round(self._byte_rate * FRAME_TIME)
+
+    def _nobody(self) -> None:
+        """Who takes waits for `next`."""
+
+    def on_filled(self, filled: Callable[[], None]) -> None:
+        """Call `filled` on the loop when there is more, after `take` had nothing."""
+        self._filled = filled
 
     @property
     def buffered(self) -> float:
@@ -84,9 +109,10 @@ class Playback:
         """Queue audio on a thread, then wait there until there is room for more.
 
         Raises:
-            TypeError, ValueError: `samples` is no audio (see `to_frame`).
+            TypeError, ValueError: `samples` is no audio (see `workers.samples.check`).
         """
-        self._append(to_frame(rate, samples, layout))
+        if self._append(check(rate, samples, layout)):
+            self._on_loop(self._more)
         with self._room:
             if self._discards:
                 self._room.wait_for(lambda: self._closed, FRAME_TIME)
@@ -95,18 +121,71 @@ class Playback:
 
     async def write(self, rate: int, samples: NDArray[Any], layout: Layout) -> None:
         """`write_blocking` for the loop."""
-        self._append(to_frame(rate, samples, layout))
+        if self._append(check(rate, samples, layout)):
+            self._more()
         if self._discards:
             await asyncio.sleep(FRAME_TIME)
         while self.buffered > OUTPUT_SECONDS and not self._closed:
             await self._changes.next()
 
-    async def next(self) -> bytes | None:
-        """The samples of the next frame when it is due; None after `stop`."""
+    def take(self, now: float) -> Chunk | None:
+        """The frame that is due at the loop time `now`, filled up with silence; None when there is
+        none. Called on the loop."""
+        with self._room:
+            if not self._is_due(now):
+                return None
+            gap = 0.0
+            if self._due is None or now > self._due + self._lead + _LATE:
+                gap = 0.0 if self._due is None else now - self._due
+                self._due = now - self._lead
+            self._due += FRAME_TIME
+            self._rest_by = None
+            if self._pcm:
+                self._silent = 0
+                self._heard_until = self._due + self._lead
+            else:
+                self._silent -= 1
+            pcm = bytes(self._pcm[: self._frame_bytes]).ljust(self._frame_bytes, b"\0")
+            del self._pcm[: self._frame_bytes]
+            chunk = Chunk(self._rate, self._channels, pcm, gap)
+            self._room.notify_all()
+        self._changes.tell_at_once()
+        return chunk
+
+    def _is_due(self, now: float) -> bool:
+        size = len(self._pcm)
+        self._wanted = size < self._frame_bytes
+        if self._closed or not (size or self._silent > 0):
+            return False
+        if 0 < size < self._frame_bytes:
+            # a handler that emits less than a frame at once has the time of a frame to go on
+            if self._rest_by is None:
+                self._rest_by = now + FRAME_TIME
+            if now < self._rest_by - _EARLY:
+                return False
+        return self._due is None or now >= self._due - _EARLY
+
+    def when(self) -> float | None:
+        """The loop time from which on `take` gives something; None: not before more is written."""
+        with self._room:
+            size = len(self._pcm)
+            if self._closed or not (size or self._silent > 0):
+                return None
+            due = self._due or 0.0
+            if 0 < size < self._frame_bytes and self._rest_by is not None:
+                return max(due, self._rest_by)
+            return due
+
+    async def next(self) -> Chunk | None:
+        """The next frame when it is due; None after `stop`."""
         while not self._closed:
-            await self._until_due()
-            if (chunk := self._take()) is not None:
+            if (chunk := self.take(self._owner.time())) is not None:
                 return chunk
+            try:
+                async with asyncio.timeout_at(self.when()):
+                    await self._changes.next()
+            except TimeoutError:
+                pass
         return None
 
     async def drained(self) -> None:
@@ -125,7 +204,7 @@ class Playback:
             self._pcm.clear()
             self._cleared += 1
             self._room.notify_all()
-        self._changes.tell()
+        self._on_loop(self._more)
 
     def stop(self) -> None:
         """End all waiting. Called on the loop."""
@@ -135,113 +214,42 @@ class Playback:
             self._room.notify_all()
         self._changes.tell_at_once()
 
-    def _append(self, frame: AudioFrame | None) -> None:
-        if frame is None or self._discards:
-            return
+    def _more(self) -> None:
+        self._changes.tell_at_once()
+        self._filled()
+
+    def _on_loop(self, function: Callable[[], None]) -> None:
+        try:
+            self._owner.call_soon_threadsafe(function)
+        except RuntimeError:
+            pass  # the loop has ended under a thread that outlived its connection
+
+    def _append(self, samples: Samples | None) -> bool:
+        """Queue samples. Returns whether who takes has to be told."""
+        if samples is None or self._discards:
+            return False
         with self._writing:
             cleared = self._cleared
-            parts = [self._interleaved(part) for part in self._resampler.resample(frame)]
+            samples = samples.with_channels(min(samples.channels, self._most_channels))
+            self._adopt(samples)
+            samples = samples.with_channels(self._channels)
+            if samples.rate == self._rate:
+                pcm = samples.data.tobytes()
+            else:
+                converted = self._resampler.resample(samples.to_frame())
+                pcm = b"".join(part.to_ndarray().tobytes() for part in converted)
             with self._room:
                 if self._closed or cleared != self._cleared:
-                    return  # a `clear` during the conversion means this audio too
-                for part in parts:
-                    self._pcm += part
-        self._changes.tell()
+                    return False  # a `clear` during the conversion means this audio too
+                self._pcm += pcm
+                wanted, self._wanted = self._wanted, False
+        return wanted
 
-    def _interleaved(self, frame: AudioFrame) -> bytes:
-        samples = frame.to_ndarray()
-        doubled = self._stereo and frame.layout.name == "mono"
-        return (np.repeat(samples, 2) if doubled else samples).tobytes()
-
-    def _take(self) -> bytes | None:
-        """A frame that is due, filled up with silence; None when there is no audio."""
-        with self._room:
-            if not self._has_frame or self._closed:
-                return None
-            assert self._due is not None
-            self._due += FRAME_TIME
-            if self._pcm:
-                self._silent = 0
-                self._heard_until = self._due + self._lead
-            else:
-                self._silent -= 1
-            chunk = bytes(self._pcm[: self._frame_bytes]).ljust(self._frame_bytes, b"\0")
-            del self._pcm[: self._frame_bytes]
-            self._room.notify_all()
-        self._changes.tell_at_once()
-        return chunk
-
-    @property
-    def _has_frame(self) -> bool:
-        return bool(self._pcm) or self._silent > 0
-
-    async def _until_due(self) -> float:
-        """Wait for audio, then for the time to play it.
-
-        Returns:
-            Seconds of silence between the end of what was played before and now, else 0.
-        """
-        while not self._has_frame and not self._closed:
-            await self._changes.next()
-        if 0 < len(self._pcm) < self._frame_bytes and not self._closed:
-            await self._rest_of_frame()
-        now = self._owner.time()
-        if self._due is None or now > self._due + self._lead + _LATE:
-            gap = 0.0 if self._due is None else now - self._due
-            self._due = now - self._lead
-            return gap
-        if now < self._due:
-            await asyncio.sleep(self._due - now)
-        return 0.0
-
-    async def _rest_of_frame(self) -> None:
-        """Give a handler that emits less than a frame at once the time of a frame to go on."""
-        try:
-            async with asyncio.timeout(FRAME_TIME):
-                while len(self._pcm) < self._frame_bytes and not self._closed:
-                    await self._changes.next()
-        except TimeoutError:
+    def _adopt(self, samples: Samples) -> None:
+        """Play as is emitted from now on, if nothing else is waiting to be played."""
+        rate = samples.rate if samples.rate in self._rates else self._rates[-1]
+        if (rate, samples.channels) == (self._rate, self._channels):
             return
-
-
-def to_frame(rate: int, samples: NDArray[Any], layout: Layout) -> AudioFrame | None:
-    """What a handler emitted as a frame; None when it is empty.
-
-    Args:
-        rate: Hz, 1,000 to 384,000.
-        samples: 16-bit integers or floats from -1 to 1; shape (n,) or (1, n), for stereo
-            interleaved, or (2, n) with one row for each channel.
-        layout: "mono" or "stereo".
-
-    Raises:
-        TypeError: wrong type of `rate` or `samples`.
-        ValueError: wrong shape, rate or layout.
-    """
-    if not isinstance(samples, np.ndarray):
-        raise TypeError(f"audio must be a NumPy array, got {type(samples).__name__}")
-    if not isinstance(rate, int | np.integer):
-        raise TypeError(f"the sample rate must be an integer, got {type(rate).__name__}")
-    if not 1_000 <= rate <= 384_000:
-        raise ValueError(f"a sample rate of {rate} Hz is out of range")
-    if layout not in ("mono", "stereo"):
-        raise ValueError(f'the layout must be "mono" or "stereo", got {layout!r}')
-    if np.issubdtype(samples.dtype, np.floating):
-        data, form = np.nan_to_num(samples.astype(np.float32, copy=False)), "flt"
-    elif samples.dtype == np.int16:
-        data, form = samples, "s16"
-    else:
-        raise TypeError(f"audio must be int16 or float32, got {samples.dtype}")
-    channels = 2 if layout == "stereo" else 1
-    if data.ndim == 2 and data.shape[0] == 2 and channels == 2:
-        data = data.T  # planar to interleaved
-    elif data.ndim != 1 and not (data.ndim == 2 and data.shape[0] == 1):
-        raise ValueError(f"{layout} audio of shape {data.shape} is not supported")
-    if data.size % channels:
-        raise ValueError("stereo audio has an odd number of samples")
-    if data.size == 0:
-        return None
-    flat = np.ascontiguousarray(data).reshape(1, -1)
-    frame = AudioFrame.from_ndarray(flat, format=form, layout=layout)
-    frame.sample_rate = int(rate)
-    frame.time_base = Fraction(1, int(rate))
-    return frame
+        with self._room:
+            if not self._pcm:
+                self._set_format(rate, samples.channels)

@@ -95,16 +95,16 @@ class Telephone(WebSocket):
         while True:
             try:
                 async with asyncio.timeout(None if marked else PAUSE):
-                    pcm = await self._output.next()
+                    chunk = await self._output.next()
             except TimeoutError:
                 marked = True
                 await self._write(self._mark())
                 continue
-            if pcm is None:
+            if chunk is None:
                 return
             marked = False
             self._holds = True
-            await self._write(self._media_message(pcm))
+            await self._write(self._media_message(chunk.pcm))
 
     def _media_message(self, pcm: bytes) -> str:
         return self._message("media", media={"payload": encode(pcm)})

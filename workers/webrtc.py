@@ -10,6 +10,7 @@ from rayrtc.handlers import StreamHandlerBase
 from rayrtc.settings import Settings
 from rayrtc.stream import Stream
 from workers.audio import AudioInput, AudioOutput
+from workers.audio_receiver import AudioReceiver
 from workers.channel import DataChannel
 from workers.functions import FunctionHandler
 from workers.ice import MAX_CANDIDATES, is_usable
@@ -106,10 +107,13 @@ class WebRTC(Transport):
 
     def receive(self) -> None:
         assert self._peer is not None
-        inputs = {"audio": self.media.input, "video": self.media.video_input}
-        for track in self._peer.received:
-            if (input := inputs[track.kind]) is not None:
-                self._events.spawn(input.pump(track))
+        for receiver in self._peer.received:
+            if isinstance(receiver, AudioReceiver):
+                assert self.media.input is not None
+                receiver.feed(self.media.input)
+            else:
+                assert self.media.video_input is not None
+                self._events.spawn(self.media.video_input.pump(receiver.track))
 
     async def close(self) -> None:
         for output in self._outputs:

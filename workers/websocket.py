@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from aiohttp import WSMsgType
 from aiohttp.web import WebSocketResponse
-from av.audio.frame import AudioFrame
 
 from rayrtc.cluster.models import SocketAnswer
 from rayrtc.errors import ConnectionClosed
@@ -22,6 +21,7 @@ from workers.audio import AudioInput
 from workers.media import Media
 from workers.outbox import Outbox, messages_ignored
 from workers.playback import Playback
+from workers.samples import Samples
 from workers.transport import Events, Log, Transport
 
 LEAD = 0.1
@@ -98,7 +98,7 @@ class WebSocket(Transport):
         """Make the buffers for a client that sends and plays at these rates in Hz."""
         self._input_rate = input_rate
         self._input = AudioInput(handler.input_sample_rate, handler.expected_layout)
-        self._output = Playback(self._loop, output_rate, "mono", LEAD)
+        self._output = Playback(self._loop, (output_rate,), lead=LEAD)
         self.media = Media(self._input, self._output)
 
     async def answer(self) -> str:
@@ -159,16 +159,13 @@ class WebSocket(Transport):
             samples = mulaw.decode(base64.b64decode(payload))
         except ValueError:
             return False
-        if samples.size:
-            frame = AudioFrame.from_ndarray(samples.reshape(1, -1), format="s16", layout="mono")
-            frame.sample_rate = self._input_rate
-            self._input.convert(frame)
+        self._input.put(Samples(self._input_rate, 1, samples))
         return True
 
     async def _play(self) -> None:
         """Send what the handler emits, when it is due."""
-        while (pcm := await self._output.next()) is not None:
-            await self._write(self._media_message(pcm))
+        while (chunk := await self._output.next()) is not None:
+            await self._write(self._media_message(chunk.pcm))
 
     def _media_message(self, pcm: bytes) -> str:
         return json.dumps({"event": "media", "media": {"payload": encode(pcm)}})

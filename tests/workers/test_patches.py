@@ -4,8 +4,6 @@ import fractions
 import importlib
 import inspect
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import aioice.ice
 import aiortc
@@ -14,12 +12,11 @@ import aiortc.rtcicetransport
 import av
 import numpy as np
 import pytest
-from aiortc.jitterbuffer import JitterBuffer
-from aiortc.rtp import compute_audio_level_dbov
 
 from workers import patches
+from workers.audio_receiver import AudioReceiver
+from workers.audio_sender import AudioSender
 from workers.ice_connection import SharedPortConnection
-from workers.packet_order import PacketOrder
 from workers.resampler import Resampler
 from workers.udp_mux import UDPMux
 
@@ -81,48 +78,37 @@ async def test_peer_connections_of_handlers_keep_sockets_of_their_own() -> None:
         mux.close()
 
 
-@pytest.mark.parametrize("amplitude", [0, 1, 100, 5000, 32767])
-def test_the_audio_level_is_aiortcs(amplitude: int) -> None:
-    wave = np.sin(np.arange(960) / 7) * amplitude
-    sent = frame(wave.astype(np.int16), "mono")
-    assert abs(patches.audio_level(sent) - compute_audio_level_dbov(sent)) <= 1
-
-
 @pytest.mark.skipif(not TASKS.exists(), reason="counts threads in /proc")
 def test_resampling_for_an_encoder_starts_no_threads() -> None:
     """PyAV's resampler starts one thread a CPU, for every connection."""
     patches.apply()
     before = len(list(TASKS.iterdir()))
-    encoders = [aiortc.codecs.get_encoder(aiortc.codecs.CODECS["audio"][0]) for _ in range(4)]
-    for encoder in encoders:
+    codecs = [c for c in aiortc.codecs.CODECS["audio"] if c.mimeType != "audio/opus"]
+    assert len(codecs) == 3
+    for codec in codecs:
+        encoder = aiortc.codecs.get_encoder(codec)
         assert isinstance(encoder.resampler, Resampler)
-        sent = frame(np.zeros(1920, np.int16))
-        sent.pts = 0
-        assert encoder.resampler.resample(sent)
+        for pts in (0, 960, 1920):
+            sent = frame(np.zeros(1920, np.int16))
+            sent.pts = pts
+            coded, _ = encoder.encode(sent)
+        assert coded
     assert len(list(TASKS.iterdir())) <= before
 
 
-def test_opus_packets_after_a_gap_have_the_time_of_their_frame() -> None:
-    """One that seems to be late by the gap makes Chromium delay all sound by about as much."""
+async def test_the_workers_own_calls_have_its_senders_and_receivers() -> None:
+    """A rename in aiortc would leave them with aiortc's, and no test would hear it."""
     patches.apply()
-    encoder = aiortc.codecs.get_encoder(aiortc.codecs.CODECS["audio"][0])
-    times = [0, 960, 1920, 60_000, 60_960, 200_000]
-    stamps = []
-    for time in times:
-        sent = frame(np.full(1920, 1000, np.int16))
-        sent.pts = time
-        payloads, stamp = encoder.encode(sent)
-        assert len(payloads) == 1
-        stamps.append(stamp)
-    assert stamps == times
-
-
-async def test_a_receiver_of_audio_does_not_hold_it_back() -> None:
-    patches.apply()
-    transport: Any = SimpleNamespace(state="new")
-    buffers = [
-        aiortc.rtcrtpreceiver.RTCRtpReceiver(kind, transport)._RTCRtpReceiver__jitter_buffer  # type: ignore[attr-defined]
-        for kind in ("audio", "video")
-    ]
-    assert isinstance(buffers[0], PacketOrder)
-    assert isinstance(buffers[1], JitterBuffer)
+    mux = UDPMux(lambda: ("127.0.0.1",))
+    try:
+        with mux.selected():
+            shared = aiortc.RTCPeerConnection().addTransceiver("audio")
+            video = aiortc.RTCPeerConnection().addTransceiver("video")
+        own = aiortc.RTCPeerConnection().addTransceiver("audio")
+    finally:
+        mux.close()
+    assert isinstance(shared.sender, AudioSender)
+    assert isinstance(shared.receiver, AudioReceiver)
+    for transceiver in (video, own):
+        assert type(transceiver.sender) is aiortc.RTCRtpSender
+        assert type(transceiver.receiver) is aiortc.RTCRtpReceiver

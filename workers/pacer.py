@@ -1,0 +1,62 @@
+"""The clock of a worker by which sound is sent: one timer for all of its connections."""
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable
+from weakref import WeakKeyDictionary
+
+logger = logging.getLogger(__name__)
+
+TICK = 0.005
+"""Seconds between two moments at which something may be sent."""
+
+Member = Callable[[float], None]
+"""Called on the loop with its time."""
+
+
+class Pacer:
+    """Calls its members when they are due, those of the same 5 ms together."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._due: dict[int, list[Member]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._next = 0
+
+    def at(self, due: float, member: Member) -> None:
+        """Call `member` once, at the loop time `due` or up to a tick later. On the loop."""
+        tick = math.ceil(due / TICK)
+        self._due.setdefault(tick, []).append(member)
+        if self._timer is None or tick < self._next:
+            self._schedule(tick)
+
+    def _schedule(self, tick: int) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._next = tick
+        self._timer = self._loop.call_at(tick * TICK, self._run)
+
+    def _run(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        for tick in sorted(self._due):
+            if tick * TICK > now + TICK / 10:
+                break
+            for member in self._due.pop(tick):
+                try:
+                    member(now)
+                except Exception:
+                    logger.exception("a connection cannot send")
+        if self._due and self._timer is None:
+            self._schedule(min(self._due))
+
+
+_pacers: WeakKeyDictionary[asyncio.AbstractEventLoop, Pacer] = WeakKeyDictionary()
+
+
+def pacer_of(loop: asyncio.AbstractEventLoop) -> Pacer:
+    """The one of a loop."""
+    if (pacer := _pacers.get(loop)) is None:
+        pacer = _pacers[loop] = Pacer(loop)
+    return pacer

@@ -38,6 +38,7 @@ from rayrtc.messages import (
     get_current_context,
 )
 from rayrtc.messages import Channel as DataChannel
+from rayrtc.opus import OpusOptions
 from rayrtc.reply_on_pause import ReplyFnGenerator, ReplyOnPause
 from rayrtc.reply_on_stop_words import ReplyOnStopWords, ReplyOnStopWordsState
 from rayrtc.silero import SileroVADModel, get_silero_model
@@ -103,6 +104,7 @@ __all__ = [
     "KokoroTTSOptions",
     "ModelOptions",
     "MoonshineSTT",
+    "OpusOptions",
     "PauseDetectionModel",
     "RTCConfigurationCallable",
     "ReplyFnGenerator",

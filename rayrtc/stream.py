@@ -17,6 +17,7 @@ from rayrtc.cluster.models import ConnectionState, OutputEntry
 from rayrtc.combinations import Modality, Mode, check_handler
 from rayrtc.errors import RayRTCError, UnknownConnection
 from rayrtc.messages import AdditionalOutputs
+from rayrtc.opus import OpusOptions
 from rayrtc.settings import get_settings
 from rayrtc.video import HandlerType
 
@@ -88,6 +89,7 @@ class Stream:
         resources: what a worker of this stream takes of a Ray node, by Ray's names: CPU, GPU (both
             may be fractions) and custom resources, such as `{"GPU": 0.5}`. Streams with the same
             share workers. Unset: `RAYRTC_WORKER_CPUS` and `_GPUS`.
+        opus: how the sound that the client gets is coded; the default suits speech.
         inputs: pydantic model of what `POST /input_hook` accepts; its fields in their order are the
             arguments of the handler.
         additional_inputs, additional_outputs, additional_outputs_handler: of FastRTC's Gradio page.
@@ -119,6 +121,7 @@ class Stream:
         name: str | None = None,
         inputs: type[BaseModel] | None = None,
         resources: Mapping[str, float] | None = None,
+        opus: OpusOptions | None = None,
     ) -> None:
         check_handler(handler, modality, mode)
         limit = 1 if concurrency_limit in ("default", None) else concurrency_limit
@@ -142,6 +145,7 @@ class Stream:
         self.verbose = verbose
         self.inputs = inputs
         self.resources = dict(resources or {})
+        self.opus = opus or OpusOptions()
         self.name = name or ""
         gradio = {
             "additional_inputs": additional_inputs,

@@ -10,6 +10,7 @@ from av.audio.frame import AudioFrame
 from numpy.typing import NDArray
 from prometheus_client import Counter
 
+from rayrtc.opus import OpusOptions
 from workers.opus import RATES
 from workers.playback import FRAME_TIME, Playback
 from workers.resampler import Resampler
@@ -104,11 +105,16 @@ _NOTHING = np.zeros(0, np.int16)
 
 
 class AudioOutput(Playback, MediaStreamTrack):
-    """The track that plays what a handler emits: an `AudioSender` takes from it."""
+    """The track that plays what a handler emits: an `AudioSender` takes from it.
+
+    Args:
+        opus: how it is coded.
+    """
 
     kind = "audio"
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, opus: OpusOptions | None = None) -> None:
+        self.opus = opus or OpusOptions()
         MediaStreamTrack.__init__(self)
         Playback.__init__(self, loop, RATES, stereo=True, hush=HUSH_FRAMES)
 

@@ -113,20 +113,25 @@ class AudioReceiver:
             source = self._sources[packet.ssrc] = StreamStatistics(clock_rate)
             self._order = PacketOrder()
         source.add(packet)  # type: ignore[arg-type]
+        lost = 0
         for due in self._order.add(packet.sequence_number, packet):
-            self._decode(due, self._input)
+            if due is None:
+                lost += 1
+            else:
+                self._decode(due, lost, self._input)
+                lost = 0
 
-    def _decode(self, packet: rtp.Packet | None, input: AudioInput) -> None:
+    def _decode(self, packet: rtp.Packet, lost: int, input: AudioInput) -> None:
+        """Give a packet's sound to the handler, after what stands for those lost before it."""
         try:
-            if packet is None:
-                if self._decoder is not None:
-                    self._decoder.conceal(input)
-                return
             if self._decoder is None or packet.payload_type != self._decodes:
                 self._decoder = _decoder(self._codecs[packet.payload_type], input)
                 self._decodes = packet.payload_type
+                lost = 0
+            for missing in range(lost, 0, -1):
+                self._decoder.conceal(packet.payload if missing == 1 else b"", input)
             self._decoder.decode(packet, input)
-        except (OpusError, FFmpegError, ValueError):
+        except (OpusError, FFmpegError):
             packets_broken.inc()
 
     def _handle_disconnect(self) -> None:
@@ -180,8 +185,9 @@ class _OpusDecoder:
         self._last = samples.size // self._channels
         input.put(Samples(self._rate, self._channels, samples))
 
-    def conceal(self, input: AudioInput) -> None:
-        input.put(Samples(self._rate, self._channels, self._decoder.conceal(self._last)))
+    def conceal(self, following: bytes, input: AudioInput) -> None:
+        samples = self._decoder.conceal(self._last, following)
+        input.put(Samples(self._rate, self._channels, samples))
 
 
 class _OtherDecoder:
@@ -194,7 +200,7 @@ class _OtherDecoder:
         for frame in self._decoder.decode(JitterFrame(packet.payload, packet.timestamp)):
             input.convert(frame)  # type: ignore[arg-type]
 
-    def conceal(self, input: AudioInput) -> None:
+    def conceal(self, following: bytes, input: AudioInput) -> None:
         """A hole stays one."""
 
 

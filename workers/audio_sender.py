@@ -22,9 +22,10 @@ from aiortc.rtp import (
 )
 from aiortc.utils import random16, random32
 
+from rayrtc.opus import OpusOptions
 from workers.audio import AudioOutput
 from workers.ice_connection import SharedPortConnection
-from workers.opus import CLOCK_RATE, OpusEncoder, OpusSettings
+from workers.opus import CLOCK_RATE, OpusEncoder
 from workers.pacer import TICK, pacer_of
 from workers.playback import FRAME_TIME, Chunk
 from workers.rtp import Header
@@ -76,11 +77,12 @@ class AudioSender:
 
     async def send(self, parameters: RTCRtpSendParameters) -> None:
         """DTLS is connected: send what the track has."""
-        if self._reporting is not None:
+        track = self.track
+        if self._reporting is not None or not isinstance(track, AudioOutput):
             return
         codec = parameters.codecs[0]
         assert codec.payloadType is not None
-        self._codec = _codec(codec)
+        self._codec = _codec(codec, track.opus)
         self._clock_rate = codec.clockRate
         self._header = Header(
             codec.payloadType, self._ssrc, parameters.muxId, parameters.headerExtensions
@@ -88,9 +90,8 @@ class AudioSender:
         self._cname = parameters.rtcp.cname or ""
         self.transport._register_rtp_sender(self, parameters)
         self._reporting = asyncio.create_task(self._report())
-        if isinstance(self.track, AudioOutput):
-            self.track.on_filled(self._filled)
-            self._filled()
+        track.on_filled(self._filled)
+        self._filled()
 
     async def stop(self) -> None:
         if self._reporting is None:
@@ -177,14 +178,14 @@ def _level(pcm: bytes) -> int:
 
 
 class _OpusCodec:
-    def __init__(self, settings: OpusSettings) -> None:
-        self._settings = settings
+    def __init__(self, options: OpusOptions) -> None:
+        self._options = options
         self._encoder: OpusEncoder | None = None
 
     def encode(self, chunk: Chunk) -> list[bytes]:
         encoder = self._encoder
         if encoder is None or (encoder.rate, encoder.channels) != (chunk.rate, chunk.channels):
-            encoder = self._encoder = OpusEncoder(chunk.rate, chunk.channels, self._settings)
+            encoder = self._encoder = OpusEncoder(chunk.rate, chunk.channels, self._options)
         return [encoder.encode(chunk.pcm)]
 
 
@@ -202,7 +203,7 @@ class _OtherCodec:
 _Codec = _OpusCodec | _OtherCodec
 
 
-def _codec(codec: RTCRtpCodecParameters) -> _Codec:
+def _codec(codec: RTCRtpCodecParameters, options: OpusOptions) -> _Codec:
     if codec.mimeType.lower() == "audio/opus":
-        return _OpusCodec(OpusSettings())
+        return _OpusCodec(options)
     return _OtherCodec(codec)

@@ -6,14 +6,15 @@ one takes less time than it would take to get the GIL back from a thread that co
 
 import ctypes
 import ctypes.util
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import av
 import numpy as np
 from numpy.typing import NDArray
+
+from rayrtc.opus import OpusOptions
 
 CLOCK_RATE = 48_000
 """Hz of the RTP timestamps, whatever the rate of the samples (RFC 7587, 4.1)."""
@@ -31,30 +32,6 @@ _SET_PACKET_LOSS_PERC, _SET_DTX = 4014, 4016
 
 class OpusError(ValueError):
     """libopus does not take it; the argument says why."""
-
-
-@dataclass(frozen=True)
-class OpusSettings:
-    """How sound is coded.
-
-    Attributes:
-        bitrate: bits a second, 6,000 to 510,000; None leaves it to the number of channels.
-        complexity: 0 to 10: CPU against quality.
-        application: "audio" is all-round and takes a third of the CPU; "voip" is for speech at low
-            bitrates, and what `fec` needs.
-        fec: repeat parts of the last packet, for receivers that have lost it.
-        dtx: send next to nothing in silence.
-    """
-
-    bitrate: int | None = None
-    complexity: int = 5
-    application: Literal["audio", "voip"] = "audio"
-    fec: bool = False
-    dtx: bool = False
-
-    def bits(self, channels: int) -> int:
-        """The bitrate for a number of channels."""
-        return self.bitrate or (40_000 if channels == 1 else 96_000)
 
 
 @cache
@@ -97,10 +74,10 @@ class OpusEncoder:
         channels: 1, or 2 interleaved.
 
     Raises:
-        OpusError: the settings are out of range.
+        OpusError: the rate is none of them.
     """
 
-    def __init__(self, rate: int, channels: int, settings: OpusSettings) -> None:
+    def __init__(self, rate: int, channels: int, options: OpusOptions) -> None:
         self.rate = rate
         self.channels = channels
         self._state = _state("encoder", channels)
@@ -108,13 +85,13 @@ class OpusEncoder:
         self._frame = rate // 50
         self._bytes = self._frame * channels * 2
         self._out = ctypes.create_string_buffer(PACKET_BYTES)
-        application = _APPLICATIONS[settings.application]
+        application = _APPLICATIONS[options.application]
         _check(library().opus_encoder_init(self._state, rate, channels, application))
-        self._set(_SET_BITRATE, settings.bits(channels))
-        self._set(_SET_COMPLEXITY, settings.complexity)
-        self._set(_SET_DTX, settings.dtx)
-        self._set(_SET_INBAND_FEC, settings.fec)
-        self._set(_SET_PACKET_LOSS_PERC, 10 if settings.fec else 0)
+        self._set(_SET_BITRATE, options.bits(channels))
+        self._set(_SET_COMPLEXITY, options.complexity)
+        self._set(_SET_DTX, options.dtx)
+        self._set(_SET_INBAND_FEC, options.fec)
+        self._set(_SET_PACKET_LOSS_PERC, 10 if options.fec else 0)
 
     def _set(self, request: int, value: int) -> None:
         _check(library().opus_encoder_ctl(self._state, request, ctypes.c_int(value)))
@@ -159,7 +136,12 @@ class OpusDecoder:
         count = self._decode(self._state, packet, len(packet), self._pointer, self._most, 0)
         return self._out[: _check(count) * self._channels].copy()
 
-    def conceal(self, samples: int) -> NDArray[np.int16]:
-        """What may have been in a lost packet of that many samples per channel."""
-        count = self._decode(self._state, None, 0, self._pointer, samples, 0)
+    def conceal(self, samples: int, following: bytes = b"") -> NDArray[np.int16]:
+        """What was in a lost packet of that many samples per channel, or may have been.
+
+        Args:
+            following: the packet after it, which may repeat parts of it (RFC 6716, 2.1.7).
+        """
+        data, size, repeated = following or None, len(following), int(bool(following))
+        count = self._decode(self._state, data, size, self._pointer, samples, repeated)
         return self._out[: _check(count) * self._channels].copy()

@@ -16,6 +16,7 @@ from workers.functions import FunctionHandler
 from workers.ice import MAX_CANDIDATES, is_usable
 from workers.media import Media
 from workers.offer import Offer, parse_offer
+from workers.opus_sdp import with_preferences, within_offer
 from workers.peer import Peer
 from workers.transport import Events, Log, Transport
 from workers.udp_mux import UDPMux
@@ -75,7 +76,7 @@ class WebRTC(Transport):
     def prepare(self, handler: StreamHandlerBase) -> None:
         audio = audio_input = video = video_input = None
         if "audio" in KINDS[self._stream.modality]:
-            audio = AudioOutput(self._loop)
+            audio = AudioOutput(self._loop, within_offer(self._stream.opus, self._sdp))
             audio_input = AudioInput(handler.input_sample_rate, handler.expected_layout)
         if "video" in KINDS[self._stream.modality]:
             video = _video_output(handler, self._loop)
@@ -99,7 +100,9 @@ class WebRTC(Transport):
         for output in self._outputs:
             if output not in self._peer.sent:
                 output.discard()
-        return answer
+        if self.media.input is None:
+            return answer
+        return with_preferences(answer, self.media.input.rate, self.media.input.channels)
 
     def start(self) -> None:
         assert self._offer is not None

@@ -21,11 +21,13 @@ from aiortc.rtp import (
     RtcpSrPacket,
 )
 from aiortc.utils import random16, random32
+from av import FFmpegError
+from prometheus_client import Counter
 
 from rayrtc.opus import OpusOptions
 from workers.audio import AudioOutput
 from workers.ice_connection import SharedPortConnection
-from workers.opus import CLOCK_RATE, OpusEncoder
+from workers.opus import CLOCK_RATE, OpusEncoder, OpusError
 from workers.pacer import TICK, pacer_of
 from workers.playback import FRAME_TIME, Chunk
 from workers.rtp import Header
@@ -34,6 +36,11 @@ from workers.samples import Samples
 REPORT_INTERVAL = 1.0
 """Seconds between two sender reports, times 0.5 to 1.5 (RFC 3550, 6.3.1)."""
 _CNAME = 1  # RFC 3550, 6.5.1
+
+frames_uncoded = Counter(
+    "rayrtc_worker_audio_frames_uncoded_total",
+    "Frames of 20 ms that no codec would take, and that were not sent.",
+)
 
 
 class AudioSender:
@@ -131,7 +138,12 @@ class AudioSender:
         if self._enabled and self.transport.state == "connected":
             level = _level(chunk.pcm) if self._header.wants_level else 0
             marker = not self._started or chunk.gap > 0
-            for payload in self._codec.encode(chunk):
+            try:
+                payloads = self._codec.encode(chunk)
+            except (OpusError, FFmpegError):
+                frames_uncoded.inc()
+                payloads = []
+            for payload in payloads:
                 timestamp = self._timestamp & 0xFFFFFFFF
                 header = self._header.pack(self._number, timestamp, marker, level)
                 self._connection.send_now(self.transport._tx_srtp.protect(header + payload))
@@ -194,10 +206,14 @@ class _OtherCodec:
 
     def __init__(self, codec: RTCRtpCodecParameters) -> None:
         self._encoder = get_encoder(codec)
+        self._pts = 0
 
     def encode(self, chunk: Chunk) -> list[bytes]:
         samples = Samples(chunk.rate, chunk.channels, np.frombuffer(chunk.pcm, np.int16))
-        return self._encoder.encode(samples.to_frame())[0]
+        frame = samples.to_frame()
+        frame.pts = self._pts
+        self._pts += frame.samples
+        return self._encoder.encode(frame)[0]
 
 
 _Codec = _OpusCodec | _OtherCodec

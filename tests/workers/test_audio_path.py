@@ -1,0 +1,184 @@
+"""Audio between a real client and a handler: every codec, loss, and what RTCP says of it."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rayrtc import AsyncStreamHandler, OpusOptions, Stream
+from tests.clients import AiortcClient
+from tests.e2e.spectrum import peak as frequency
+from tests.workers.host import AsyncEcho, Echo, Host, calling, hosting, peak, until
+
+
+class Listener(AsyncStreamHandler):
+    """Keeps what it hears."""
+
+    def __init__(self) -> None:
+        super().__init__(input_sample_rate=16000)
+        self.heard: list[np.ndarray] = []
+
+    def copy(self) -> "Listener":
+        made = type(self)()
+        LISTENING.append(made)
+        return made
+
+    async def receive(self, frame: Any) -> None:
+        self.heard.append(frame[1][0])
+
+    async def emit(self) -> None:
+        await asyncio.Event().wait()
+
+
+LISTENING: list[Listener] = []
+
+
+async def call_with(host: Host, client: AiortcClient, codec: str) -> None:
+    """A call in which the client offers one codec alone."""
+    body = await client.create_offer()
+    kept = {"PCMU": "0", "PCMA": "8", "G722": "9"}[codec]
+    lines = []
+    for line in body["sdp"].split("\r\n"):
+        if line.startswith("m=audio"):
+            lines.append(" ".join([*line.split()[:3], kept]))
+        elif not line.startswith(("a=rtpmap:", "a=fmtp:", "a=rtcp-fb:")) or f":{kept} " in line:
+            lines.append(line)
+    answer = await host.connections.offer(host.request(client.webrtc_id, "\r\n".join(lines)))
+    assert f"a=rtpmap:{kept} {codec}/8000" in answer.sdp
+    assert "opus" not in answer.sdp
+    await client.accept({"sdp": answer.sdp, "type": "answer"})
+
+
+@pytest.mark.parametrize("codec", ["PCMU", "PCMA", "G722"])
+async def test_clients_without_opus_are_understood(codec: str) -> None:
+    async with hosting(AsyncEcho()) as host:
+        client = AiortcClient("")
+        try:
+            await call_with(host, client, codec)
+            await client.hear(1.5)
+            sound = np.concatenate(client.samples)
+            rate = round(len(client.samples[-1]) / 0.02)
+            assert frequency(sound[-rate:], rate) == pytest.approx(440, abs=5)
+            assert np.abs(sound[-rate:]).max() > 6000
+        finally:
+            await client.close()
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 22050, 24000, 44100, 48000])
+async def test_a_handler_gets_and_gives_any_rate(rate: int) -> None:
+    class AnyRate(AsyncEcho):
+        def __init__(self) -> None:
+            super().__init__()
+            self.input_sample_rate = self.output_sample_rate = rate
+
+    async with hosting(AnyRate()) as host, calling(host) as (client, _):
+        await until(lambda: client.samples_since(1.2) > 48000)
+        assert peak(client) == pytest.approx(440, abs=5)
+        assert await client.packets_lost() == 0
+
+
+async def test_stereo_arrives_as_stereo() -> None:
+    class LeftAlone(AsyncStreamHandler):
+        def copy(self) -> "LeftAlone":
+            return LeftAlone()
+
+        async def receive(self, frame: Any) -> None:
+            pass
+
+        async def emit(self) -> Any:
+            wave = np.sin(2 * np.pi * 500 * np.arange(480) / 24000) * 12000
+            sound = np.zeros((2, 480), np.int16)
+            sound[0] = wave
+            return 24000, sound, "stereo"
+
+    async with hosting(LeftAlone(), opus=OpusOptions(bitrate=128_000)) as host:
+        client = AiortcClient("")
+        frames: list[np.ndarray] = []
+        client._keep = lambda track: keep(track, frames)  # type: ignore[method-assign]
+        await host.call(client)
+        await until(lambda: len(frames) > 40)
+        await client.close()
+    left, right = np.concatenate(frames[-20:], axis=1).reshape(-1, 2).T.astype(float)
+    assert np.abs(left).max() > 8000
+    assert np.abs(right).max() < 1000
+
+
+async def keep(track: Any, frames: list[np.ndarray]) -> None:
+    while True:
+        frames.append((await track.recv()).to_ndarray())
+
+
+@contextmanager
+def losing(host: Host, every: int) -> Iterator[list[int]]:
+    """Each so many of the RTP packets from the client is lost on its way; how many have come."""
+    (local,) = host.udp_mux.sockets()
+    received, count = local._received, [0]
+
+    def lossy(data: bytes, address: Any) -> None:
+        if 128 <= data[0] < 192 and data[1] & 0x7F >= 96:
+            count[0] += 1
+            if count[0] % every == 0:
+                return
+        received(data, address)
+
+    local._received = lossy  # type: ignore[method-assign]
+    try:
+        yield count
+    finally:
+        local._received = received  # type: ignore[method-assign]
+
+
+async def test_what_is_lost_is_concealed_and_reported() -> None:
+    LISTENING.clear()
+    async with hosting(Listener(), mode="send") as host, calling(host) as (client, _):
+        handler = LISTENING[-1]
+        await until(lambda: len(handler.heard) > 20)
+        before = len(handler.heard)
+        with losing(host, every=5) as count:
+            await until(lambda: count[0] >= 100, timeout=20)
+        await until(lambda: len(handler.heard) - before >= 95)
+        sound = np.concatenate(handler.heard[before : before + 95])
+        quiet = [abs(part).max() < 1000 for part in np.split(sound, 95)]
+        assert not any(quiet), "a tone goes on over a lost packet"
+        assert frequency(sound, 16000) == pytest.approx(440, abs=5)
+
+        async def reported() -> int:
+            stats = await client.pc.getStats()
+            return max((s.packetsLost for s in stats.values() if "remote-in" in s.type), default=0)
+
+        async with asyncio.timeout(10):
+            while not 15 <= await reported() <= 25:
+                await asyncio.sleep(0.1)
+
+
+async def test_the_client_learns_what_was_sent() -> None:
+    async with hosting(Echo()) as host, calling(host) as (client, _):
+        async with asyncio.timeout(10):
+            while True:
+                stats = {s.type: s for s in (await client.pc.getStats()).values()}
+                if (sent := stats.get("remote-outbound-rtp")) and sent.packetsSent > 50:
+                    break
+                await asyncio.sleep(0.1)
+        assert abs(stats["inbound-rtp"].packetsReceived - sent.packetsSent) < 100
+        assert sent.bytesSent / sent.packetsSent == pytest.approx(100, rel=0.3)
+
+
+async def test_a_stream_says_how_its_sound_is_coded() -> None:
+    async with (
+        hosting(Echo(), opus=OpusOptions(bitrate=12_000, application="voip")) as host,
+        calling(host) as (client, _),
+    ):
+        async with asyncio.timeout(10):
+            while True:
+                stats = {s.type: s for s in (await client.pc.getStats()).values()}
+                if (sent := stats.get("remote-outbound-rtp")) and sent.packetsSent > 50:
+                    break
+                await asyncio.sleep(0.1)
+        assert sent.bytesSent / sent.packetsSent == pytest.approx(30, rel=0.4)
+
+
+def test_opus_options_belong_to_the_stream() -> None:
+    assert Stream(Echo(), modality="audio").opus == OpusOptions()

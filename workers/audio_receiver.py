@@ -12,12 +12,13 @@ import time
 from typing import Any
 
 import pylibsrtp
-from aiortc import MediaStreamTrack, RTCDtlsTransport
+from aiortc import MediaStreamTrack, RTCDtlsTransport, clock
 from aiortc.codecs import get_decoder
 from aiortc.jitterbuffer import JitterFrame
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters, RTCRtpReceiveParameters
 from aiortc.rtcrtpreceiver import StreamStatistics
 from aiortc.rtp import RtcpReceiverInfo, RtcpRrPacket, RtcpSrPacket
+from aiortc.stats import RTCInboundRtpStreamStats, RTCStatsReport
 from av import FFmpegError
 from prometheus_client import Counter
 
@@ -133,6 +134,25 @@ class AudioReceiver:
             self._decoder.decode(packet, input)
         except (OpusError, FFmpegError):
             packets_broken.inc()
+
+    async def getStats(self) -> RTCStatsReport:
+        """What has come, for each source."""
+        report = RTCStatsReport()
+        for ssrc, source in self._sources.items():
+            report.add(
+                RTCInboundRtpStreamStats(
+                    timestamp=clock.current_datetime(),
+                    type="inbound-rtp",
+                    id=f"inbound-rtp_{id(self)}_{ssrc}",
+                    ssrc=ssrc,
+                    kind=self.kind,
+                    transportId=self.transport._stats_id,
+                    packetsReceived=source.packets_received,
+                    packetsLost=source.packets_lost,
+                    jitter=source.jitter,
+                )
+            )
+        return report
 
     def _handle_disconnect(self) -> None:
         """Of DTLS; its connection sees it, too."""

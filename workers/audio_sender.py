@@ -20,6 +20,7 @@ from aiortc.rtp import (
     RtcpSourceInfo,
     RtcpSrPacket,
 )
+from aiortc.stats import RTCOutboundRtpStreamStats, RTCStatsReport
 from aiortc.utils import random16, random32
 from av import FFmpegError
 from prometheus_client import Counter
@@ -108,6 +109,24 @@ class AudioSender:
         self._reporting.cancel()
         await asyncio.wait([self._reporting])
         await self._send_rtcp(RtcpByePacket(sources=[self._ssrc]))
+
+    async def getStats(self) -> RTCStatsReport:
+        """What was sent."""
+        report = RTCStatsReport()
+        report.add(
+            RTCOutboundRtpStreamStats(
+                timestamp=clock.current_datetime(),
+                type="outbound-rtp",
+                id=f"outbound-rtp_{id(self)}",
+                ssrc=self._ssrc,
+                kind=self.kind,
+                transportId=self.transport._stats_id,
+                packetsSent=self._packets,
+                bytesSent=self._octets,
+                trackId=self._track_id,
+            )
+        )
+        return report
 
     async def _handle_rtcp_packet(self, packet: Any) -> None:
         """A receiver's report; nothing depends on it. What is lost is not sent again."""

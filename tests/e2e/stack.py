@@ -101,9 +101,9 @@ class Stack:
     def start_workers(self) -> None:
         self._spawn("workers", [*RAYRTC, "workers", self.app])
 
-    def start_replica(self, name: str, app: str | None = None) -> str:
+    def start_replica(self, name: str, app: str | None = None, port: int | None = None) -> str:
         """Start a control-plane replica; returns its base URL."""
-        port = free_port()
+        port = port or free_port()
         self._spawn(name, [*RAYRTC, "control-plane", app or self.app, "--port", str(port)])
         self.replicas[name] = f"http://127.0.0.1:{port}"
         return self.replicas[name]

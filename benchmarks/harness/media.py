@@ -1,0 +1,142 @@
+"""Benchmarks of media: the same load against each system in turn, several rounds."""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+
+from benchmarks.harness.measurement import Measurement, measure
+from benchmarks.harness.process_tree import Role, cpu_between, sample, total
+from benchmarks.harness.progress import Progress
+from benchmarks.harness.report import Bar, Report
+from benchmarks.harness.statistics import percentile
+from benchmarks.harness.systems import SYSTEMS, System
+from benchmarks.load.protocol import Load
+
+MEDIA = "CPU of the media process"
+ALL = "CPU of all processes"
+PER_CALL = "ms per connection-second"
+ENOUGH = 0.98
+"""Of what was sent has to come back, or a system was overloaded and its cost says little."""
+IDLE_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class MediaBenchmark:
+    """A row of the table.
+
+    Attributes:
+        name: of the module.
+        path: of the stream.
+        load: what the callers do; `url` and `connections` are filled in.
+        systems: measured in turn, in this order.
+        connections: how many callers; each number is measured in each round.
+        ratios: demands: the cost of rayrtc by that of another system, at most.
+        whole_tree: whether the ratios are of all processes instead of those with the media.
+        judge: adds demands of its own to the report.
+    """
+
+    name: str
+    title: str
+    path: str
+    load: Load
+    systems: Sequence[str] = ("rayrtc", "fastrtc", "aiortc")
+    connections: Sequence[int] = (8,)
+    ratios: tuple[tuple[str, float], ...] = ()
+    whole_tree: bool = False
+    judge: Callable[[Report], None] | None = None
+
+    def run(self, rounds: int, progress: Progress) -> Report:
+        """Start all systems, measure them in turn, stop them."""
+        report = Report(benchmark=self.name, title=self.title, rounds=rounds)
+        with ExitStack() as running:
+            systems: list[System] = []
+            idle: dict[str, dict[Role, float]] = {}
+            for name in self.systems:
+                progress.tell(f"{self.name}: starting {name}")
+                systems.append(running.enter_context(SYSTEMS[name]()))
+            for system in systems:
+                progress.tell(f"{self.name}: {system.name} without a call")
+                idle[system.name] = self._idle(system, report)
+            steps = [
+                (number, connections, system)
+                for number in range(1, rounds + 1)
+                for connections in self.connections
+                for system in systems
+            ]
+            for done, (number, connections, system) in enumerate(steps):
+                what = f"{self.name}: round {number}/{rounds}, {system.name} x {connections}"
+                progress.tell(what, done / len(steps))
+                load = self.load.model_copy(
+                    update={"url": system.url + self.path, "connections": connections}
+                )
+                measured = measure(system, load, partial(progress.step, what))
+                put_down(measured, report)
+                put_down_rest(measured, system, idle[system.name], report)
+        self._judge(report)
+        return report
+
+    def _idle(self, system: System, report: Report) -> dict[Role, float]:
+        """CPU seconds a second by role while nobody calls."""
+        before = sample(system.roots())
+        time.sleep(IDLE_SECONDS)
+        after = sample(system.roots())
+        cpu = {r: used / IDLE_SECONDS for r, used in cpu_between(before, after).items()}
+        report.figure("idle tree, CPU", "ms/s").add(system.name, 0, sum(cpu.values()) * 1000)
+        memory = sum(after.memory().values()) / 2**20
+        report.figure("idle tree, resident memory", "MiB").add(system.name, 0, memory)
+        return cpu
+
+    def _judge(self, report: Report) -> None:
+        name = ALL if self.whole_tree else MEDIA
+        figure = report.figure(name, PER_CALL)
+        for connections in self.connections:
+            ours = figure.median("rayrtc", connections)
+            for other, limit in self.ratios:
+                theirs = figure.median(other, connections)
+                if ours is not None and theirs:
+                    demand = f"{name}, {connections} connections: rayrtc by {other} <= {limit}"
+                    report.bars.append(Bar(demand=demand, measured=ours / theirs, limit=limit))
+        if self.judge is not None:
+            self.judge(report)
+
+
+def put_down(measured: Measurement, report: Report) -> None:
+    """Add one measurement to the figures of a report."""
+    system, connections, load = measured.system, measured.connections, measured.load
+
+    def add(name: str, unit: str, value: float) -> None:
+        report.figure(name, unit).add(system, connections, value)
+
+    add(MEDIA, PER_CALL, measured.media)
+    add(ALL, PER_CALL, measured.tree)
+    for role, seconds in sorted(measured.cpu.items()):
+        add(f"CPU of role: {role}", "ms/s", seconds * 1000 / measured.seconds)
+    media = sum(measured.memory.get(role, 0) for role in ("worker", "server"))
+    add("resident memory of the media process", "MiB", media / 2**20)
+    add("received by sent", "", measured.delivered)
+    if load.markers:
+        add("round trip p50", "ms", percentile(load.round_trips, 50) * 1000)
+        add("round trip p99", "ms", percentile(load.round_trips, 99) * 1000)
+    if load.psnr is not None:
+        add("PSNR", "dB", load.psnr)
+    if load.bitrate:
+        add("bit rate received", "kbit/s", load.bitrate / 1000)
+    generator = load.generator_cpu * 1000 / connections / measured.seconds
+    add("load generator, CPU", PER_CALL, generator)
+    add("load generator, late p99", "ms", load.late_p99 * 1000)
+    if measured.ended:
+        report.note(f"{system}: processes ended during a measurement")
+    if measured.delivered < ENOUGH:
+        report.note(f"{system} at {connections} connections did not keep up in some round")
+
+
+def put_down_rest(
+    measured: Measurement, system: System, idle: dict[Role, float], report: Report
+) -> None:
+    """Add what all but the media process used more than without a call."""
+    rest = total(measured.cpu, without=system.media_roles) / measured.seconds
+    added = rest - total(idle, without=system.media_roles)
+    figure = report.figure("CPU of everything else, added by calls", PER_CALL)
+    figure.add(system.name, measured.connections, added * 1000 / measured.connections)

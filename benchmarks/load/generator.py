@@ -1,0 +1,42 @@
+"""The process that makes the load: `python -m benchmarks.load.generator LOAD`, LOAD as JSON.
+
+It tells each step as a line of JSON, so that the benchmark can look at the server's processes at
+the beginning and the end of the measurement.
+"""
+
+import gc
+import sys
+from typing import Any
+
+import uvloop
+
+from benchmarks.load.protocol import Event, Load, Result
+
+
+def tell(event: str, detail: Any = None) -> None:
+    """Write a line for the benchmark."""
+    print(Event.model_validate({"event": event, "detail": detail}).model_dump_json(), flush=True)
+
+
+async def make(load: Load) -> Result:
+    """Make the load."""
+    if load.kind == "audio":
+        from benchmarks.load.audio import AudioCallers
+
+        return await AudioCallers(load).run(tell)
+    raise ValueError(load.kind)
+
+
+def main() -> None:
+    load = Load.model_validate_json(sys.argv[1])
+    gc.set_threshold(100_000, 50, 50)  # what is recorded is kept: to look at it is lost time
+    try:
+        result = uvloop.run(make(load))
+    except Exception as error:
+        tell("error", repr(error))
+        raise
+    tell("result", result.model_dump())
+
+
+if __name__ == "__main__":
+    main()

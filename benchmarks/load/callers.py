@@ -4,19 +4,38 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
 
 import aiohttp
 
 from benchmarks.harness.statistics import percentile
 from benchmarks.load.pace import Pace
-from benchmarks.load.peer import Peer, close_all, connect_all
 from benchmarks.load.protocol import Load, Result
 
 CONNECT_TIMEOUT = 120.0
 """Seconds for all of them."""
+TOGETHER = 4
+"""Callers that connect at the same time."""
+PERIOD = 1.0
+"""Seconds between two markers of a caller: a longer round trip would be taken for a shorter one."""
 
 
-class Callers(ABC):
+class AnyPeer(Protocol):
+    """One caller."""
+
+    async def connect(self, session: aiohttp.ClientSession) -> None: ...
+
+    def record(self) -> None: ...
+
+    def stop_recording(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+P = TypeVar("P", bound=AnyPeer)
+
+
+class Callers(ABC, Generic[P]):
     """Several callers of one stream.
 
     Attributes:
@@ -28,15 +47,15 @@ class Callers(ABC):
 
     def __init__(self, load: Load) -> None:
         self.load = load
-        self.clock = time.monotonic
         self.recording = False
         self.sent = [0] * load.connections
         self.peers = [self.make_peer() for _ in range(load.connections)]
+        self._marked: list[list[float]] = [[] for _ in self.peers]
         self._late: list[float] = []
         self._cpu = 0.0
 
     @abstractmethod
-    def make_peer(self) -> Peer:
+    def make_peer(self) -> P:
         """A caller that has not called yet."""
 
     @abstractmethod
@@ -53,15 +72,25 @@ class Callers(ABC):
         async with aiohttp.ClientSession() as session:
             try:
                 async with asyncio.timeout(CONNECT_TIMEOUT):
-                    await connect_all(self.peers, session)
+                    await self._connect(session)
                 await self._measure(tell)
-                # what is on its way belongs to what was sent
                 return await asyncio.to_thread(self.result)
             finally:
-                await close_all(self.peers)
+                await asyncio.gather(*(p.close() for p in self.peers), return_exceptions=True)
+
+    async def _connect(self, session: aiohttp.ClientSession) -> None:
+        together = asyncio.Semaphore(TOGETHER)
+
+        async def connect(peer: P) -> None:
+            async with together:
+                await peer.connect(session)
+
+        async with asyncio.TaskGroup() as tasks:
+            for peer in self.peers:
+                tasks.create_task(connect(peer))
 
     async def _measure(self, tell: Callable[[str], None]) -> None:
-        pace = Pace(len(self.peers), self.interval, self.send)
+        pace = Pace(len(self.peers), self.interval, self._send)
         sending = asyncio.create_task(pace.run())
         try:
             tell("warmup")
@@ -83,7 +112,22 @@ class Callers(ABC):
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
 
-    def counted(self, received: Callable[[Peer], int]) -> Result:
+    def _send(self, caller: int, count: int) -> None:
+        if self.recording:
+            self.sent[caller] += 1
+        self.send(caller, count)
+
+    def mark(self, caller: int) -> None:
+        """A marker is about to be sent."""
+        if self.recording:
+            self._marked[caller].append(time.monotonic())
+
+    def pair(self, result: Result, caller: int, arrivals: list[float]) -> None:
+        """Put down the round trips of a caller's markers, given when markers came back."""
+        result.markers += len(self._marked[caller])
+        result.round_trips += round_trips(self._marked[caller], arrivals)
+
+    def counted(self, received: Callable[[P], int]) -> Result:
         """A result with all that is counted alike."""
         counts = [received(peer) for peer in self.peers]
         return Result(
@@ -93,3 +137,13 @@ class Callers(ABC):
             generator_cpu=self._cpu,
             late_p99=percentile(self._late, 99),
         )
+
+
+def round_trips(marked: list[float], arrivals: list[float]) -> list[float]:
+    """Seconds from each marker to the first arrival within the period after it."""
+    trips = []
+    for sent in marked:
+        after = [arrival - sent for arrival in arrivals if 0 <= arrival - sent < PERIOD]
+        if after:
+            trips.append(min(after))
+    return trips

@@ -20,11 +20,19 @@ def tell(event: str, detail: Any = None) -> None:
 
 async def make(load: Load) -> Result:
     """Make the load."""
-    if load.kind == "audio":
-        from benchmarks.load.audio import AudioCallers
+    match load.kind:
+        case "audio":
+            from benchmarks.load.audio import AudioCallers
 
-        return await AudioCallers(load).run(tell)
-    raise ValueError(load.kind)
+            return await AudioCallers(load).run(tell)
+        case "video":
+            from benchmarks.load.video import VideoCallers
+
+            return await VideoCallers(load).run(tell)
+        case "websocket":
+            from benchmarks.load.websocket import SocketCallers
+
+            return await SocketCallers(load).run(tell)
 
 
 def main() -> None:

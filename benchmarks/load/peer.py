@@ -8,7 +8,6 @@ a system call and little else. Uses private names of aiortc and aioice, of the v
 import asyncio
 import time
 import uuid
-from collections.abc import Sequence
 from typing import Any
 
 import aiohttp
@@ -48,7 +47,6 @@ class Peer:
         self.kind = kind
         self.webrtc_id = uuid.uuid4().hex
         self.received: list[tuple[float, bytes]] = []
-        self.sent: list[float] = []
         self.offer_time = self.answer_time = self.connected_time = 0.0
         self.first_media_time: float | None = None
         self._bitrate = bitrate
@@ -131,7 +129,7 @@ class Peer:
         self._sendto(packet, self._address)
 
     def record(self) -> None:
-        """Keep what comes from now on, and when what is sent was sent."""
+        """Keep what comes from now on."""
         self.received.clear()
         self._recording = True
 
@@ -190,21 +188,3 @@ class Peer:
 
 async def _nothing(parameters: Any) -> None:
     """In place of aiortc's receiver, with its decoder thread."""
-
-
-async def connect_all(peers: Sequence[Peer], session: aiohttp.ClientSession) -> None:
-    """Connect some at a time, as calls come."""
-    together = asyncio.Semaphore(4)
-
-    async def connect(peer: Peer) -> None:
-        async with together:
-            await peer.connect(session)
-
-    async with asyncio.TaskGroup() as tasks:
-        for peer in peers:
-            tasks.create_task(connect(peer))
-
-
-async def close_all(peers: Sequence[Peer]) -> None:
-    """Hang up all, whatever becomes of it."""
-    await asyncio.gather(*(peer.close() for peer in peers), return_exceptions=True)

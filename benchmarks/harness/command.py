@@ -31,6 +31,12 @@ def options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def terminal() -> Console:
+    """Wide enough for the tables also where output goes to a file."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=140)
+
+
 def run(benchmark: Benchmark, rounds: int, results: Path, console: Console) -> Report:
     """Run a benchmark, print its table and write its JSON file."""
     with Progress(console) as progress:
@@ -48,4 +54,4 @@ def run_alone(benchmark: Benchmark, description: str | None) -> None:
     )
     options(parser)
     given = parser.parse_args()
-    run(benchmark, given.rounds, given.results, Console(highlight=False))
+    run(benchmark, given.rounds, given.results, terminal())

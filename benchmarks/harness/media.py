@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from benchmarks.harness.measurement import Measurement, measure
-from benchmarks.harness.process_tree import Role, cpu_between, sample, total
+from benchmarks.harness.process_tree import cpu_between, sample
 from benchmarks.harness.progress import Progress
 from benchmarks.harness.report import Bar, Report
 from benchmarks.harness.statistics import percentile
@@ -16,6 +16,7 @@ from benchmarks.load.protocol import Load
 
 MEDIA = "CPU of the media process"
 ALL = "CPU of all processes"
+DELIVERED = "received by sent"
 PER_CALL = "ms per connection-second"
 ENOUGH = 0.98
 """Of what was sent has to come back, or a system was overloaded and its cost says little."""
@@ -52,13 +53,12 @@ class MediaBenchmark:
         report = Report(benchmark=self.name, title=self.title, rounds=rounds)
         with ExitStack() as running:
             systems: list[System] = []
-            idle: dict[str, dict[Role, float]] = {}
             for name in self.systems:
                 progress.tell(f"{self.name}: starting {name}")
                 systems.append(running.enter_context(SYSTEMS[name]()))
             for system in systems:
                 progress.tell(f"{self.name}: {system.name} without a call")
-                idle[system.name] = self._idle(system, report)
+                put_down_idle(system, report)
             steps = [
                 (number, connections, system)
                 for number in range(1, rounds + 1)
@@ -72,37 +72,40 @@ class MediaBenchmark:
                     update={"url": system.url + self.path, "connections": connections}
                 )
                 measured = measure(system, load, partial(progress.step, what))
-                put_down(measured, report)
-                put_down_rest(measured, system, idle[system.name], report)
+                put_down(measured, report, echoes=load.echoes)
         self._judge(report)
         return report
 
-    def _idle(self, system: System, report: Report) -> dict[Role, float]:
-        """CPU seconds a second by role while nobody calls."""
-        before = sample(system.roots())
-        time.sleep(IDLE_SECONDS)
-        after = sample(system.roots())
-        cpu = {r: used / IDLE_SECONDS for r, used in cpu_between(before, after).items()}
-        report.figure("idle tree, CPU", "ms/s").add(system.name, 0, sum(cpu.values()) * 1000)
-        memory = sum(after.memory().values()) / 2**20
-        report.figure("idle tree, resident memory", "MiB").add(system.name, 0, memory)
-        return cpu
-
     def _judge(self, report: Report) -> None:
-        name = ALL if self.whole_tree else MEDIA
-        figure = report.figure(name, PER_CALL)
+        figure = report.figure(ALL if self.whole_tree else MEDIA, PER_CALL)
         for connections in self.connections:
             ours = figure.median("rayrtc", connections)
+            kept_up = 1.0
+            if self.load.echoes:
+                kept_up = report.figure(DELIVERED, "").median("rayrtc", connections) or 0.0
             for other, limit in self.ratios:
                 theirs = figure.median(other, connections)
-                if ours is not None and theirs:
-                    demand = f"{name}, {connections} connections: rayrtc by {other} <= {limit}"
-                    report.bars.append(Bar(demand=demand, measured=ours / theirs, limit=limit))
+                if ours is None or not theirs:
+                    continue
+                ratio = ours / theirs if kept_up >= ENOUGH else None
+                demand = f"{figure.name} x {connections}: rayrtc by {other} <= {limit}"
+                report.bars.append(Bar(demand=demand, measured=ratio, limit=limit))
         if self.judge is not None:
             self.judge(report)
 
 
-def put_down(measured: Measurement, report: Report) -> None:
+def put_down_idle(system: System, report: Report) -> None:
+    """Add what a system uses while nobody calls."""
+    before = sample(system.roots())
+    time.sleep(IDLE_SECONDS)
+    after = sample(system.roots())
+    cpu = sum(cpu_between(before, after).values()) * 1000 / IDLE_SECONDS
+    report.figure("idle tree, CPU", "ms/s").add(system.name, 0, cpu)
+    memory = sum(after.unique_memory().values()) / 2**20
+    report.figure("idle tree, unshared memory", "MiB").add(system.name, 0, memory)
+
+
+def put_down(measured: Measurement, report: Report, *, echoes: bool = True) -> None:
     """Add one measurement to the figures of a report."""
     system, connections, load = measured.system, measured.connections, measured.load
 
@@ -115,7 +118,10 @@ def put_down(measured: Measurement, report: Report) -> None:
         add(f"CPU of role: {role}", "ms/s", seconds * 1000 / measured.seconds)
     media = sum(measured.memory.get(role, 0) for role in ("worker", "server"))
     add("resident memory of the media process", "MiB", media / 2**20)
-    add("received by sent", "", measured.delivered)
+    if echoes:
+        add(DELIVERED, "", measured.delivered)
+    else:
+        add("received by a caller", "1/s", load.received / connections / measured.seconds)
     if load.markers:
         add("round trip p50", "ms", percentile(load.round_trips, 50) * 1000)
         add("round trip p99", "ms", percentile(load.round_trips, 99) * 1000)
@@ -128,15 +134,5 @@ def put_down(measured: Measurement, report: Report) -> None:
     add("load generator, late p99", "ms", load.late_p99 * 1000)
     if measured.ended:
         report.note(f"{system}: processes ended during a measurement")
-    if measured.delivered < ENOUGH:
+    if echoes and measured.delivered < ENOUGH:
         report.note(f"{system} at {connections} connections did not keep up in some round")
-
-
-def put_down_rest(
-    measured: Measurement, system: System, idle: dict[Role, float], report: Report
-) -> None:
-    """Add what all but the media process used more than without a call."""
-    rest = total(measured.cpu, without=system.media_roles) / measured.seconds
-    added = rest - total(idle, without=system.media_roles)
-    figure = report.figure("CPU of everything else, added by calls", PER_CALL)
-    figure.add(system.name, measured.connections, added * 1000 / measured.connections)

@@ -52,14 +52,15 @@ class Bar(BaseModel):
     """A demand and what was measured."""
 
     demand: str
-    measured: float
+    measured: float | None
+    """None: the system did not keep up with its load, so that there is no figure."""
     limit: float
     """At most."""
     unit: str = ""
 
     @property
     def met(self) -> bool:
-        return self.measured <= self.limit
+        return self.measured is not None and self.measured <= self.limit
 
 
 class Report(BaseModel):
@@ -97,32 +98,33 @@ class Report(BaseModel):
 
 
 def show(report: Report, console: Console) -> None:
-    """Print the figures, then the demands."""
+    """Print the figures, a column for each system, then the demands."""
+    systems = list(dict.fromkeys(s.system for f in report.figures for s in f.series))
     table = Table(
-        title=f"{report.benchmark}: {report.title}", title_justify="left", box=SIMPLE_HEAD
+        title=f"{report.benchmark}: {report.title}, median (least .. most) of {report.rounds}",
+        title_justify="left",
+        box=SIMPLE_HEAD,
     )
     table.add_column("figure")
-    table.add_column("system")
-    for column in ("connections", "median", "least .. most"):
-        table.add_column(column, justify="right")
-    table.add_column("unit")
+    table.add_column("calls", justify="right")
+    for system in systems:
+        table.add_column(system, justify="right")
     for figure in report.figures:
-        for number, series in enumerate(figure.series):
+        by_load: dict[int, dict[str, str]] = {}
+        for series in figure.series:
             spread = series.spread()
-            table.add_row(
-                figure.name if not number else "",
-                series.system,
-                str(series.connections),
-                shown(spread.median),
-                f"{shown(spread.low)} .. {shown(spread.high)}",
-                figure.unit,
-            )
-        table.add_section()
+            text = f"{shown(spread.median)} ({shown(spread.low)} .. {shown(spread.high)})"
+            by_load.setdefault(series.connections, {})[series.system] = text
+        label = f"{figure.name}, {figure.unit}" if figure.unit else figure.name
+        for connections, cells in by_load.items():
+            values = [cells.get(system, "") for system in systems]
+            table.add_row(label, str(connections) if connections else "-", *values)
+            label = ""
     console.print(table)
     for bar in report.bars:
-        mark = "[green]met[/]   " if bar.met else "[red]missed[/]"
-        measured = f"{shown(bar.measured)} {bar.unit}".rstrip()
-        console.print(f"  {mark} {bar.demand}: {measured}", soft_wrap=True)
+        mark = "[green]met   [/]" if bar.met else "[red]missed[/]"
+        measured = "did not keep up" if bar.measured is None else shown(bar.measured)
+        console.print(f"  {mark} {bar.demand}: {measured} {bar.unit}".rstrip(), soft_wrap=True)
     for note in report.notes:
         console.print(f"  {note}", style="dim", soft_wrap=True)
 

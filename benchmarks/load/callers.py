@@ -3,7 +3,7 @@
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Generic, Protocol, TypeVar
 
 import aiohttp
@@ -41,6 +41,7 @@ class Callers(ABC, Generic[P]):
     Attributes:
         interval: seconds between two pieces of media of a caller.
         recording: whether what is sent counts.
+        begin, end: when the measurement was (`time.monotonic`).
     """
 
     interval: float
@@ -48,10 +49,12 @@ class Callers(ABC, Generic[P]):
     def __init__(self, load: Load) -> None:
         self.load = load
         self.recording = False
+        self.begin = self.end = 0.0
         self.sent = [0] * load.connections
         self.peers = [self.make_peer() for _ in range(load.connections)]
         self._marked: list[list[float]] = [[] for _ in self.peers]
         self._late: list[float] = []
+        self._owned: list[asyncio.Task[None]] = []
         self._cpu = 0.0
 
     @abstractmethod
@@ -61,6 +64,16 @@ class Callers(ABC, Generic[P]):
     @abstractmethod
     def send(self, caller: int, count: int) -> None:
         """Send a caller's piece of media number `count` now."""
+
+    async def before(self) -> None:
+        """What is done when all are connected."""
+
+    async def during(self) -> None:
+        """What is done beside the media while it is measured."""
+
+    def own(self, work: Coroutine[None, None, None]) -> None:
+        """Do something until the callers hang up."""
+        self._owned.append(asyncio.create_task(work))
 
     @abstractmethod
     def result(self) -> Result:
@@ -73,9 +86,13 @@ class Callers(ABC, Generic[P]):
             try:
                 async with asyncio.timeout(CONNECT_TIMEOUT):
                     await self._connect(session)
+                    await self.before()
                 await self._measure(tell)
                 return await asyncio.to_thread(self.result)
             finally:
+                for task in self._owned:
+                    task.cancel()
+                await asyncio.gather(*self._owned, return_exceptions=True)
                 await asyncio.gather(*(p.close() for p in self.peers), return_exceptions=True)
 
     async def _connect(self, session: aiohttp.ClientSession) -> None:
@@ -101,8 +118,12 @@ class Callers(ABC, Generic[P]):
             pace.late.clear()
             cpu = time.process_time()
             tell("begin")
-            await asyncio.sleep(self.load.seconds)
+            self.begin = time.monotonic()
+            async with asyncio.timeout(self.load.seconds + CONNECT_TIMEOUT):
+                await self.during()
+            await asyncio.sleep(max(0.0, self.begin + self.load.seconds - time.monotonic()))
             self.recording = False
+            self.end = time.monotonic()
             for peer in self.peers:
                 peer.stop_recording()
             tell("end")

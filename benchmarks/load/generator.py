@@ -33,6 +33,18 @@ async def make(load: Load) -> Result:
             from benchmarks.load.websocket import SocketCallers
 
             return await SocketCallers(load).run(tell)
+        case "signalling":
+            from benchmarks.load.signalling import call_in_turn
+
+            return await call_in_turn(load, tell)
+        case "inputs":
+            from benchmarks.load.inputs import post_inputs
+
+            return await post_inputs(load, tell)
+        case "outputs":
+            from benchmarks.load.outputs import read_outputs
+
+            return await read_outputs(load, tell)
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ import pylibsrtp
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.rtp import (
     RTCP_PSFB_APP,
+    RTCP_PSFB_PLI,
     RtcpPsfbPacket,
     RtcpReceiverInfo,
     RtcpRrPacket,
@@ -55,10 +56,17 @@ class Peer:
         self._latest: bytes | None = None
         self._first_media = asyncio.Event()
         self._reports: asyncio.Task[None] | None = None
+        self._connected = asyncio.Event()
         self._parameters: Any = None
 
-    async def connect(self, session: aiohttp.ClientSession, timeout: float = 30.0) -> None:
-        """Offer, answer, and everything until media can flow.
+    async def connect(
+        self,
+        session: aiohttp.ClientSession,
+        timeout: float = 30.0,
+        *,
+        open_channel: bool = True,
+    ) -> None:
+        """Offer, answer, and everything until media can flow, and the data channel is open.
 
         Raises:
             RuntimeError: the offer was refused.
@@ -88,8 +96,7 @@ class Peer:
                     raise RuntimeError(f"the offer was refused: {response.status} {answer}")
             self.answer_time = time.monotonic()
             await self._pc.setRemoteDescription(RTCSessionDescription(answer["sdp"], "answer"))
-            while self._pc.connectionState != "connected" or self._parameters is None:
-                await asyncio.sleep(0.002)
+            await self._connected.wait()
             self.connected_time = time.monotonic()
             dtls = transceiver.sender.transport
             self._srtp: pylibsrtp.Session = dtls._tx_srtp
@@ -100,11 +107,14 @@ class Peer:
             self._writer = PacketWriter(
                 self._parameters.codecs[0].payloadType, transceiver.sender._ssrc
             )
-            await opened.wait()
+            if open_channel:
+                await opened.wait()
         self._reports = asyncio.create_task(self._report_for_ever())
 
     async def _negotiated(self, parameters: Any) -> None:
+        """aiortc starts its sender when DTLS is connected; here is none to start."""
         self._parameters = parameters
+        self._connected.set()
 
     def _intercept(self, protocol: Any) -> None:
         """Keep media to ourselves; STUN and DTLS go on to aioice."""
@@ -129,9 +139,12 @@ class Peer:
         self._sendto(packet, self._address)
 
     def record(self) -> None:
-        """Keep what comes from now on."""
-        self.received.clear()
+        """Keep what comes from now on; video from a key frame, which is asked for."""
         self._recording = True
+        if self.kind == "video" and self._latest is not None:
+            ssrc = parse_header(self._latest).ssrc
+            request = RtcpPsfbPacket(fmt=RTCP_PSFB_PLI, ssrc=self._writer.ssrc, media_ssrc=ssrc)
+            self._sendto(self._srtp.protect_rtcp(bytes(request)), self._address)
 
     def stop_recording(self) -> None:
         """Count packets no more."""

@@ -63,7 +63,8 @@ def _texture() -> np.ndarray:
     rows = np.fft.fftfreq(HEIGHT)[:, None]
     columns = np.fft.rfftfreq(WIDTH)[None, :]
     soft = np.fft.irfft2(spectrum / (1 + (np.hypot(rows, columns) * 200) ** 2), (HEIGHT, WIDTH))
-    return np.clip(120 + soft / soft.std() * 35, 16, 235).astype(np.uint8)
+    pixels: np.ndarray = np.clip(120 + soft / soft.std() * 35, 16, 235)
+    return pixels.astype(np.uint8)
 
 
 @lru_cache

@@ -112,9 +112,17 @@ class Inputs(Idle):
 class Outputs(Idle):
     """Emits the time, ten times a second."""
 
+    interval = 0.1
+
     async def emit(self) -> Any:
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(self.interval)
         return AdditionalOutputs(time.monotonic())
+
+
+class Seconds(Outputs):
+    """Emits it each second."""
+
+    interval = 1.0
 
 
 def reply(audio: tuple[int, Any]) -> Iterator[Any]:
@@ -150,6 +158,7 @@ def streams() -> dict[str, Any]:
         "/idle": Idle(),
         "/inputs": Inputs(),
         "/outputs": Outputs(),
+        "/seconds": Seconds(),
     }
     made = {
         path: Stream(handler, modality="audio", **options) for path, handler in handlers.items()

@@ -32,7 +32,7 @@ class AudioCallers(Callers[Peer]):
         self.peers[caller].send(self._packets[at], count * opus.FRAME, marker=not count)
 
     def result(self) -> Result:
-        result = self.counted(lambda peer: len(peer.received))
+        result = self.counted([len(peer.received) for peer in self.peers])
         for caller, peer in enumerate(self.peers):
             packets = peer.decrypt()
             numbers = extended([parse_header(data).sequence_number for _, data in packets])

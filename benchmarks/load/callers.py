@@ -3,7 +3,7 @@
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Generic, Protocol, TypeVar
 
 import aiohttp
@@ -148,9 +148,8 @@ class Callers(ABC, Generic[P]):
         result.markers += len(self._marked[caller])
         result.round_trips += round_trips(self._marked[caller], arrivals)
 
-    def counted(self, received: Callable[[P], int]) -> Result:
-        """A result with all that is counted alike."""
-        counts = [received(peer) for peer in self.peers]
+    def counted(self, counts: Sequence[int]) -> Result:
+        """A result with all that is counted alike, given what each caller received."""
         return Result(
             sent=sum(self.sent),
             received=sum(counts),

@@ -44,7 +44,7 @@ class VideoCallers(Callers[Peer]):
 
     def result(self) -> Result:
         result = self.counted(
-            lambda peer: len({parse_header(d).timestamp for _, d in peer.received})
+            [len({parse_header(d).timestamp for _, d in peer.received}) for peer in self.peers]
         )
         scores: list[float] = []
         for caller, peer in enumerate(self.peers):

@@ -92,12 +92,17 @@ class SocketCallers(Callers[SocketPeer]):
         sending.add_done_callback(self._sends.discard)
 
     def result(self) -> Result:
-        result = self.counted(lambda peer: len(peer.received))
-        for caller, peer in enumerate(self.peers):
-            decoded = [
+        decoded = [
+            [
                 mulaw.decode(base64.b64decode(json.loads(text)["media"]["payload"]))
                 for _, text in peer.received
             ]
-            found = sound.burst_packets(decoded, RATE)
+            for peer in self.peers
+        ]
+        # messages may be of another length than ours
+        size = RATE // sound.PACKETS
+        result = self.counted([sum(map(len, parts)) // size for parts in decoded])
+        for caller, (peer, parts) in enumerate(zip(self.peers, decoded, strict=True)):
+            found = sound.burst_packets(parts, RATE)
             self.pair(result, caller, [peer.received[at][0] for at in found])
         return result

@@ -28,12 +28,16 @@ else:
 
 from benchmarks.servers.records import Record, watch_loop
 
+RATE = 24000
 LIMIT = 4096
 """Connections of one stream: more than any benchmark makes."""
 
 
 class AsyncEcho(AsyncStreamHandler):
-    """Plays back what it hears, at FastRTC's default of 24 kHz both ways."""
+    """Plays back what it hears, at 24 kHz both ways."""
+
+    def __init__(self) -> None:
+        super().__init__(input_sample_rate=RATE, output_sample_rate=RATE)
 
     def copy(self) -> "AsyncEcho":
         return type(self)()
@@ -56,7 +60,7 @@ class SyncEcho(StreamHandler):
     """The same on threads."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(input_sample_rate=RATE, output_sample_rate=RATE)
         self.audio: queue.Queue[Any] = queue.Queue()
 
     def copy(self) -> "SyncEcho":
@@ -127,9 +131,9 @@ class Seconds(Outputs):
 
 def reply(audio: tuple[int, Any]) -> Iterator[Any]:
     """Half a second of a tone."""
-    at = np.arange(12000) / 24000
+    at = np.arange(RATE // 2) / RATE
     tone = (np.sin(2 * np.pi * 600 * at) * 8000).astype(np.int16).reshape(1, -1)
-    yield 24000, tone
+    yield RATE, tone
 
 
 def flip(image: Any) -> Any:

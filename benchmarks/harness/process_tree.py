@@ -13,6 +13,8 @@ Role = str
 Roots = Mapping[Role, int]
 """Process ids, by the role that they and their descendants have unless `role_of` says otherwise."""
 
+ACTORS = {"MediaWorker": "worker", "Supervisor": "supervisor"}
+"""By part of the title that Ray gives their process; its own agents have such a title too."""
 RAY_DAEMONS = ("gcs_server", "raylet")
 
 
@@ -24,9 +26,7 @@ def role_of(command: str, inherited: Role) -> Role:
         inherited: that of its root.
     """
     if command.startswith("ray::"):
-        if "Supervisor" in command:
-            return "supervisor"
-        return "ray" if command.startswith("ray::IDLE") else "worker"
+        return next((role for actor, role in ACTORS.items() if actor in command), "ray")
     program = command.split(" ", 1)[0].rsplit("/", 1)[-1]
     if program in RAY_DAEMONS:
         return program

@@ -23,6 +23,7 @@ from benchmarks.harness.process_tree import (
         ("ray::MediaWorker.run", "worker"),
         ("ray::Supervisor", "supervisor"),
         ("ray::IDLE", "ray"),
+        ("ray::DashboardAgent", "ray"),
         ("/v/lib/python3.11/site-packages/ray/core/src/ray/raylet/raylet --port=1", "raylet"),
         ("/v/site-packages/ray/core/src/ray/gcs/gcs_server --log_dir=/tmp", "gcs_server"),
         ("/v/bin/python -u /v/site-packages/ray/dashboard/agent.py", "ray"),

@@ -44,18 +44,25 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}")
-    command.options(parser)
-    given = parser.parse_args()
+    given = command.parse(parser)
     if unknown := set(given.names) - set(NAMES):
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
     console = command.terminal()
     for environment in ("aiortc", "fastrtc", "plots"):
         console.print(f"environment {environment}")
         python_of(environment)
+    failed = []
     for name in given.names or NAMES:
         benchmark = importlib.import_module(f"benchmarks.{name}").BENCHMARK
-        command.run(benchmark, given.rounds, given.results, console)
+        try:
+            command.run(benchmark, given.rounds, given.results, console)
+        except (AssertionError, OSError, RuntimeError) as error:
+            # a system that did not start, or a load that could not be made; the others may go well
+            console.print(f"[red]{name} failed:[/] {error}", soft_wrap=True)
+            failed.append(name)
     draw(given.results, console)
+    if failed:
+        raise SystemExit(f"failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

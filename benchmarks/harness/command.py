@@ -1,6 +1,8 @@
 """The command line of each benchmark."""
 
 import argparse
+import signal
+import sys
 from pathlib import Path
 from typing import Protocol
 
@@ -23,12 +25,17 @@ class Benchmark(Protocol):
     def run(self, rounds: int, progress: Progress) -> Report: ...
 
 
-def options(parser: argparse.ArgumentParser) -> None:
-    """What every benchmark can be told."""
+def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """What every benchmark can be told, `rounds` and `results`, and what `parser` has already.
+
+    From then on SIGTERM ends the servers and the load too, as Ctrl-C does.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="medians are of so many rounds")
     parser.add_argument(
         "--results", type=Path, default=RESULTS, help="directory for the JSON files"
     )
+    return parser.parse_args()
 
 
 def terminal() -> Console:
@@ -52,6 +59,5 @@ def run_alone(benchmark: Benchmark, description: str | None) -> None:
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    options(parser)
-    given = parser.parse_args()
+    given = parse(parser)
     run(benchmark, given.rounds, given.results, terminal())

@@ -1,5 +1,6 @@
 """One measurement: a load against a running system, and what the system used meanwhile."""
 
+import signal
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ from benchmarks.harness.environments import ROOT
 from benchmarks.harness.process_tree import cpu_between, ended_between, sample
 from benchmarks.harness.systems import System
 from benchmarks.load.protocol import Event, Load, Result
+from rayrtc.descendants import die_with_parent
 
 OVERHEAD = 180.0
 """Seconds at most for a load to connect, be evaluated and hang up."""
@@ -55,6 +57,7 @@ def measure(system: System, load: Load, tell: Callable[[str], None]) -> Measurem
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
+        preexec_fn=die_with_parent(signal.SIGTERM),
     )
     deadline = threading.Timer(load.warmup + load.seconds + OVERHEAD, process.kill)
     deadline.start()

@@ -15,6 +15,7 @@ import httpx
 from benchmarks.harness.environments import ROOT, python_of
 from benchmarks.harness.ports import free_port
 from benchmarks.harness.process_tree import Roots
+from rayrtc.descendants import die_with_parent
 from tests.e2e.stack import Stack, wait_until
 
 START_TIMEOUT = 90.0
@@ -107,6 +108,7 @@ class Server(System):
                 env=environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                preexec_fn=die_with_parent(signal.SIGTERM),
             )
         self.url = f"http://127.0.0.1:{port}"
         wait_until(self._is_ready, START_TIMEOUT, self.name)

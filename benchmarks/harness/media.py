@@ -128,6 +128,7 @@ def put_down(measured: Measurement, report: Report, *, echoes: bool = True) -> N
     else:
         add("received by a caller", "1/s", load.received / connections / measured.seconds)
     if load.markers:
+        add("markers that came back, share", "", len(load.round_trips) / load.markers)
         add("round trip p50", "ms", percentile(load.round_trips, 50) * 1000)
         add("round trip p99", "ms", percentile(load.round_trips, 99) * 1000)
     if load.psnr is not None:

@@ -100,9 +100,10 @@ class Report(BaseModel):
 def show(report: Report, console: Console) -> None:
     """Print the figures, a column for each system, then the demands."""
     systems = list(dict.fromkeys(s.system for f in report.figures for s in f.series))
+    console.print(f"\n[bold]{report.benchmark}[/]: {report.title}", soft_wrap=True)
     table = Table(
-        title=f"{report.benchmark}: {report.title}, median (least .. most) of {report.rounds}",
-        title_justify="left",
+        caption=f"median (least .. most) of {report.rounds} rounds",
+        caption_justify="left",
         box=SIMPLE_HEAD,
     )
     table.add_column("figure")

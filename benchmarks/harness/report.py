@@ -1,5 +1,6 @@
 """What a benchmark found: as a model for JSON and as tables for the terminal."""
 
+import math
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,7 +34,9 @@ class Figure(BaseModel):
     series: list[Series] = []
 
     def add(self, system: str, connections: int, value: float) -> None:
-        """Put down the value of one round."""
+        """Put down the value of one round; NaN is none."""
+        if math.isnan(value):
+            return
         for series in self.series:
             if (series.system, series.connections) == (system, connections):
                 series.values.append(value)

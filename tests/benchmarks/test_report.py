@@ -31,7 +31,7 @@ def test_a_system_that_did_not_keep_up_meets_nothing() -> None:
 
 def test_a_report_is_written_read_and_shown(tmp_path: Path) -> None:
     report = Report(benchmark="some", title="something", rounds=2)
-    for value in (10.0, 30.0, 20.0):
+    for value in (10.0, 30.0, math.nan, 20.0):
         report.figure("cost", "ms").add("rayrtc", 8, value)
     report.bars.append(Bar(demand="cost <= 15 ms", measured=20.0, limit=15.0, unit="ms"))
     report.write(tmp_path)

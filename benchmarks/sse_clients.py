@@ -20,9 +20,9 @@ from benchmarks.load.outputs import ARRIVED
 from benchmarks.load.protocol import Load
 
 CALLS = 20
-READERS = 100
+READERS = (10, 100)
 """Of each call."""
-CLIENTS = CALLS * READERS
+FEW, CLIENTS = (CALLS * readers for readers in READERS)
 
 
 class SSEClients:
@@ -37,17 +37,17 @@ class SSEClients:
         progress.tell(f"{self.name}: starting")
         with Rayrtc() as system:
             for number in range(1, rounds + 1):
-                for readers in (1, READERS):
+                for readers in READERS:
                     what = f"{self.name}: round {number}/{rounds}, {CALLS * readers} clients"
                     progress.tell(what, (number - 1) / rounds)
                     self._measure(system, readers, report, partial(progress.step, what))
         connections = report.figure("Redis connections", "")
-        few = connections.median("rayrtc", CALLS) or 0.0
+        few = connections.median("rayrtc", FEW) or 0.0
         many = connections.median("rayrtc", CLIENTS)
         delivered = report.figure("delivered to the client that got the least", "")
         missing = 1 - (delivered.median("rayrtc", CLIENTS) or 0.0)
         report.bars += [
-            Bar(demand=f"Redis connections as with {CALLS} clients", measured=many, limit=few),
+            Bar(demand=f"Redis connections as with {FEW} clients", measured=many, limit=few),
             Bar(demand="share of events missing at any client", measured=missing, limit=0.0),
         ]
         return report

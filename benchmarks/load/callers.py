@@ -14,6 +14,8 @@ from benchmarks.load.protocol import Load, Result
 
 CONNECT_TIMEOUT = 120.0
 """Seconds for all of them."""
+SAMPLING = 0.3
+"""Seconds for which the media goes on after the end, while the server's processes are looked at."""
 TOGETHER = 4
 """Callers that connect at the same time."""
 PERIOD = 1.0
@@ -129,6 +131,9 @@ class Callers(ABC, Generic[P]):
             tell("end")
             self._cpu = time.process_time() - cpu
             self._late = list(pace.late)
+            await asyncio.sleep(SAMPLING)
+            if sending.done():
+                sending.result()  # it never ends by itself: raises what ended it
         finally:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)

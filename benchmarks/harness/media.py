@@ -16,6 +16,7 @@ from benchmarks.load.protocol import Load
 
 MEDIA = "CPU of the media process"
 ALL = "CPU of all processes"
+ADDED = "CPU of all processes, beyond the idle tree"
 DELIVERED = "received by sent"
 PER_CALL = "ms per connection-second"
 ENOUGH = 0.98
@@ -53,12 +54,13 @@ class MediaBenchmark:
         report = Report(benchmark=self.name, title=self.title, rounds=rounds)
         with ExitStack() as running:
             systems: list[System] = []
+            idle: dict[str, float] = {}
             for name in self.systems:
                 progress.tell(f"{self.name}: starting {name}")
                 systems.append(running.enter_context(SYSTEMS[name]()))
             for system in systems:
                 progress.tell(f"{self.name}: {system.name} without a call")
-                put_down_idle(system, report)
+                idle[system.name] = put_down_idle(system, report)
             steps = [
                 (number, connections, system)
                 for number in range(1, rounds + 1)
@@ -78,6 +80,8 @@ class MediaBenchmark:
                     report.note(str(failure))
                     continue
                 put_down(measured, report, echoes=load.echoes)
+                added = measured.tree - idle[system.name] / connections
+                report.figure(ADDED, PER_CALL).add(system.name, connections, added)
         self._judge(report)
         return report
 
@@ -99,8 +103,8 @@ class MediaBenchmark:
             self.judge(report)
 
 
-def put_down_idle(system: System, report: Report) -> None:
-    """Add what a system uses while nobody calls."""
+def put_down_idle(system: System, report: Report) -> float:
+    """Add what a system uses while nobody calls; milliseconds of CPU a second."""
     before = sample(system.roots())
     time.sleep(IDLE_SECONDS)
     after = sample(system.roots())
@@ -108,6 +112,7 @@ def put_down_idle(system: System, report: Report) -> None:
     report.figure("idle tree, CPU", "ms/s").add(system.name, 0, cpu)
     memory = sum(after.unique_memory().values()) / 2**20
     report.figure("idle tree, unshared memory", "MiB").add(system.name, 0, memory)
+    return cpu
 
 
 def put_down(measured: Measurement, report: Report, *, echoes: bool = True) -> None:

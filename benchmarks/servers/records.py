@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import time
 import uuid
 from pathlib import Path
 
@@ -39,13 +40,14 @@ def watch_loop() -> None:
 
 
 async def _watch() -> None:
-    loop = asyncio.get_running_loop()
+    # not the loop's own time, which stands still within a turn and counts milliseconds in uvloop
     lags = Record("lag")
-    written = loop.time()
+    written = time.monotonic()
     while True:
-        due = loop.time() + LAG_INTERVAL
+        due = time.monotonic() + LAG_INTERVAL
         await asyncio.sleep(LAG_INTERVAL)
-        lags.add(max(0.0, loop.time() - due))
-        if loop.time() - written > WRITE_INTERVAL:
-            written = loop.time()
+        now = time.monotonic()
+        lags.add(max(0.0, now - due))
+        if now - written > WRITE_INTERVAL:
+            written = now
             lags.write()

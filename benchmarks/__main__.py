@@ -12,6 +12,8 @@ from rich.console import Console
 
 from benchmarks.harness import command
 from benchmarks.harness.environments import ROOT, python_of
+from benchmarks.harness.report import read_all
+from benchmarks.harness.summary import markdown
 
 NAMES = (
     "audio_async",
@@ -33,10 +35,11 @@ NAMES = (
 
 
 def draw(results: Path, console: Console) -> None:
-    """The plots, by a program in an environment of its own."""
+    """The plots, by a program in an environment of its own, and all results as Markdown."""
     program = ROOT / "benchmarks" / "plots.py"
     subprocess.run([str(python_of("plots")), str(program), str(results)], check=True, timeout=120)
-    console.print(f"Plots and JSON files: {results}", soft_wrap=True)
+    (results / "summary.md").write_text(markdown(read_all(results)))
+    console.print(f"Plots, JSON files and summary.md: {results}", soft_wrap=True)
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from benchmarks.harness.report import Bar, Report, read_all, show, shown
 from benchmarks.harness.statistics import Spread, percentile
+from benchmarks.harness.summary import markdown
 
 
 def test_spread_is_median_least_and_most() -> None:
@@ -44,6 +45,18 @@ def test_a_report_is_written_read_and_shown(tmp_path: Path) -> None:
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "20.0 (10.0 .. 30.0)" in text
     assert "missed" in text
+
+
+def test_results_as_markdown() -> None:
+    report = Report(benchmark="some", title="something", rounds=2)
+    report.figure("cost", "ms").add("rayrtc", 8, 10.0)
+    report.figure("CPU of role: redis", "ms/s").add("rayrtc", 8, 3.0)
+    report.bars.append(Bar(demand="cost <= 15 ms", measured=10.0, limit=15.0))
+    text = markdown([report])
+    assert "| `some` | cost <= 15 ms | 10.0 | met |" in text
+    assert "| `some`, 2 | cost, ms | 8 | rayrtc 10.0 (10.0 .. 10.0) |" in text
+    assert "redis" not in text
+    assert markdown([]) == ""
 
 
 def test_numbers_have_three_digits() -> None:

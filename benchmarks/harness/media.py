@@ -132,6 +132,8 @@ def put_down(measured: Measurement, report: Report, *, echoes: bool = True) -> N
         add(DELIVERED, "", measured.delivered)
     else:
         add("received by a caller", "1/s", load.received / connections / measured.seconds)
+    if load.lost:
+        add("packets lost on the way back", "", load.lost)
     if load.markers:
         add("markers that came back, share", "", len(load.round_trips) / load.markers)
         add("round trip p50", "ms", percentile(load.round_trips, 50) * 1000)

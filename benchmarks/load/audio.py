@@ -4,7 +4,7 @@ from benchmarks.load import opus, sound
 from benchmarks.load.callers import Callers
 from benchmarks.load.peer import Peer
 from benchmarks.load.protocol import Load, Result
-from benchmarks.load.rtp import extended, parse_header, payload_of
+from benchmarks.load.rtp import missing, parse_header, payload_of
 
 SOUNDS = {"speech": sound.speech_with_bursts, "silence": sound.silence, "talk": sound.talk}
 APART = 7
@@ -32,12 +32,10 @@ class AudioCallers(Callers[Peer]):
         self.peers[caller].send(self._packets[at], count * opus.FRAME, marker=not count)
 
     def result(self) -> Result:
-        result = self.counted([len(peer.received) for peer in self.peers])
-        for caller, peer in enumerate(self.peers):
-            packets = peer.decrypt()
-            numbers = extended([parse_header(data).sequence_number for _, data in packets])
-            if numbers:
-                result.lost += max(numbers) - min(numbers) + 1 - len(set(numbers))
+        received = [peer.decrypt() for peer in self.peers]
+        result = self.counted([len(packets) for packets in received])
+        for caller, packets in enumerate(received):
+            result.lost += missing([parse_header(data).sequence_number for _, data in packets])
             payloads = [payload_of(data) for _, data in packets]
             result.bitrate += sum(map(len, payloads)) * 8 / self.load.seconds / len(self.peers)
             if self._bursts:

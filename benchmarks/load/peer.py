@@ -158,13 +158,13 @@ class Peer:
         return self.first_media_time
 
     def decrypt(self) -> list[tuple[float, bytes]]:
-        """Time and RTP packet of what was recorded, in the order of sequence numbers."""
+        """Time and RTP packet of all authentic packets that were recorded; only once."""
         decrypted: list[tuple[float, bytes]] = []
         for arrival, data in self.received:
             try:
                 decrypted.append((arrival, self._unprotect(data)))
             except pylibsrtp.Error:
-                continue  # twice the same
+                continue  # not authentic, or twice the same
         return decrypted
 
     async def _report_for_ever(self) -> None:

@@ -64,3 +64,11 @@ def extended(numbers: list[int]) -> list[int]:
         last = result[-1] if result else number
         result.append(last + ((number - last + 0x8000) & 0xFFFF) - 0x8000)
     return result
+
+
+def missing(numbers: list[int]) -> int:
+    """How many sequence numbers of 16 bits are missing between the least and the largest."""
+    if not numbers:
+        return 0
+    known = extended(numbers)
+    return max(known) - min(known) + 1 - len(set(known))

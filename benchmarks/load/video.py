@@ -8,7 +8,7 @@ from benchmarks.load import vp8
 from benchmarks.load.callers import Callers
 from benchmarks.load.peer import Peer
 from benchmarks.load.protocol import Load, Result
-from benchmarks.load.rtp import extended, parse_header, payload_of
+from benchmarks.load.rtp import missing, parse_header, payload_of
 
 TARGET = 1_000_000
 """Bit/s that every server is allowed (REMB)."""
@@ -43,16 +43,14 @@ class VideoCallers(Callers[Peer]):
             self._sent_at[caller].setdefault(number, []).append(now)
 
     def result(self) -> Result:
+        received = [peer.decrypt() for peer in self.peers]
         result = self.counted(
-            [len({parse_header(d).timestamp for _, d in peer.received}) for peer in self.peers]
+            [len({parse_header(data).timestamp for _, data in packets}) for packets in received]
         )
         scores: list[float] = []
-        for caller, peer in enumerate(self.peers):
-            packets = peer.decrypt()
+        for caller, packets in enumerate(received):
             headers = [parse_header(data) for _, data in packets]
-            numbers = extended([header.sequence_number for header in headers])
-            if numbers:
-                result.lost += max(numbers) - min(numbers) + 1 - len(set(numbers))
+            result.lost += missing([header.sequence_number for header in headers])
             payloads = [
                 (h.timestamp, payload_of(d)) for h, (_, d) in zip(headers, packets, strict=True)
             ]

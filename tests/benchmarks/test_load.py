@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.load import opus, sound, vp8
 from benchmarks.load.callers import round_trips
-from benchmarks.load.rtp import PacketWriter, extended, parse_header, payload_of
+from benchmarks.load.rtp import PacketWriter, extended, missing, parse_header, payload_of
 
 
 def test_packets_are_numbered_and_read_again() -> None:
@@ -26,6 +26,8 @@ def test_extensions_and_padding_are_no_payload() -> None:
 
 def test_sequence_numbers_go_on_and_may_come_late() -> None:
     assert extended([0xFFFE, 0xFFFF, 1, 0, 2]) == [0xFFFE, 0xFFFF, 0x10001, 0x10000, 0x10002]
+    assert missing([0xFFFE, 0xFFFF, 1, 0, 4]) == 2
+    assert missing([]) == 0
 
 
 def test_a_burst_is_found_in_the_packet_it_was_sent_in() -> None:

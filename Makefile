@@ -20,13 +20,14 @@ TIMED := sh deploy/setup/timed.sh
 export PYTHONUTF8 = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test test-install test-faults conformance lint types lock clean
+.PHONY: help run install test test-install test-faults conformance bench lint types lock clean
 
 help:
 	@echo 'make run    start everything on this machine (variables APP, HOST, PORT, WORKERS, SLOTS)'
 	@echo 'make test   lint, types, unit and end-to-end tests'
 	@echo 'make test-faults  what callers notice when a part of a cluster fails, as a table (root, Linux)'
 	@echo 'make conformance  what clients are promised, as tables (URL: of a running system)'
+	@echo 'make bench  cost and delay beside FastRTC and aiortc, as tables and plots (BENCH, ROUNDS)'
 	@echo 'make lint   formatting and lint only'
 	@echo 'make types  mypy only'
 	@echo 'make lock   resolve the dependencies again into the lock files'
@@ -72,6 +73,13 @@ URL ?=
 conformance: test-install
 	@$(BIN)/python -m tests.conformance $(URL)
 
+# Names of modules in benchmarks/, all of the table in docs/benchmarks.md when unset. The peers get
+# environments of their own under .bench/, where the results go too.
+BENCH ?=
+ROUNDS ?=
+bench: $(VENV)/.tests
+	@$(BIN)/python -m benchmarks $(BENCH) $(if $(ROUNDS),--rounds '$(ROUNDS)')
+
 lint: $(VENV)/.tests
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -94,5 +102,5 @@ lock: $(LOCK_VENV)/.made
 	$(UV_COMPILE) --group dev --constraints requirements.lock --output-file requirements-dev.lock
 
 clean:
-	rm -rf $(VENV) $(LOCK_VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis test-results
+	rm -rf $(VENV) $(LOCK_VENV) .bench build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis test-results
 	find rayrtc control_plane workers examples tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

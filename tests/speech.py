@@ -69,7 +69,8 @@ def tinted(seconds: float, power: Callable[[np.ndarray], np.ndarray], level: flo
     white = np.random.default_rng(11).normal(0, 1, round(seconds * RATE))
     frequencies = np.fft.rfftfreq(len(white), 1 / RATE)
     samples = np.fft.irfft(np.fft.rfft(white) * np.sqrt(power(frequencies)), len(white))
-    return np.clip(samples / samples.std() * level * 32767, -32768, 32767).astype(np.int16)
+    clipped: np.ndarray = np.clip(samples / samples.std() * level * 32767, -32768, 32767)
+    return clipped.astype(np.int16)
 
 
 def pink(seconds: float, level: float = 0.1) -> np.ndarray:

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,10 @@ def wait_until(condition: Callable[[], Any], timeout: float, what: str, every: f
                 return value
         assert time.monotonic() < deadline, f"{what}: not within {timeout} s"
         time.sleep(every)
+
+
+def _is_ready(url: str) -> bool:
+    return httpx.get(url + "/readyz").status_code == 200
 
 
 class Stack:
@@ -101,9 +106,9 @@ class Stack:
     def start_workers(self) -> None:
         self._spawn("workers", [*RAYRTC, "workers", self.app])
 
-    def start_replica(self, name: str, app: str | None = None) -> str:
+    def start_replica(self, name: str, app: str | None = None, port: int | None = None) -> str:
         """Start a control-plane replica; returns its base URL."""
-        port = free_port()
+        port = port or free_port()
         self._spawn(name, [*RAYRTC, "control-plane", app or self.app, "--port", str(port)])
         self.replicas[name] = f"http://127.0.0.1:{port}"
         return self.replicas[name]
@@ -118,7 +123,7 @@ class Stack:
     def wait_ready(self, timeout: float = 180) -> None:
         """Until every replica is ready and the pool is full."""
         for name, url in self.replicas.items():
-            wait_until(lambda u=url: httpx.get(u + "/readyz").status_code == 200, timeout, name)
+            wait_until(partial(_is_ready, url), timeout, name)
         wait_until(lambda: len(self.status()["workers"]) == self.workers, timeout, "full pool", 0.5)
 
     def status(self) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""What every benchmark needs: environments, systems under test, process accounting, reports."""

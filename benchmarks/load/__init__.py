@@ -1,0 +1,1 @@
+"""Callers that cost little: real sessions, media encoded beforehand, nothing decoded meanwhile."""

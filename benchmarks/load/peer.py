@@ -1,0 +1,203 @@
+"""One caller: ICE, DTLS and SCTP by aiortc, its media past aiortc.
+
+What is sent is encoded beforehand, encrypted by libsrtp and handed to the socket. What comes is
+kept as it came, with its time, and looked at after the measurement. So a packet costs this process
+a system call and little else. Uses private names of aiortc and aioice, of the version in the lock.
+"""
+
+import asyncio
+import time
+import uuid
+from typing import Any
+
+import aiohttp
+import pylibsrtp
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from aiortc.rtp import (
+    RTCP_PSFB_APP,
+    RTCP_PSFB_PLI,
+    RtcpPsfbPacket,
+    RtcpReceiverInfo,
+    RtcpRrPacket,
+    pack_remb_fci,
+)
+
+from benchmarks.load.rtp import PacketWriter, parse_header
+from tests.clients import loopback_candidates
+
+FIRST_MEDIA_TIMEOUT = 20.0
+REPORT_INTERVAL = 1.0
+"""Seconds between two receiver reports."""
+
+
+class Peer:
+    """A call of one kind of medium.
+
+    Args:
+        url: of the stream, `http://HOST:PORT/PATH`.
+        kind: "audio" or "video".
+        bitrate: bit/s that the server is told to send at most (REMB); None: it is told nothing.
+
+    Attributes:
+        received: time and bytes of each SRTP packet since `record` was called.
+        offer_time, answer_time, connected_time, first_media_time: by `time.monotonic`.
+    """
+
+    def __init__(self, url: str, kind: str = "audio", bitrate: int | None = None) -> None:
+        self.url = url
+        self.kind = kind
+        self.webrtc_id = uuid.uuid4().hex
+        self.received: list[tuple[float, bytes]] = []
+        self.offer_time = self.answer_time = self.connected_time = 0.0
+        self.first_media_time: float | None = None
+        self._bitrate = bitrate
+        self._pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        self._recording = False
+        self._latest: bytes | None = None
+        self._first_media = asyncio.Event()
+        self._reports: asyncio.Task[None] | None = None
+        self._connected = asyncio.Event()
+        self._parameters: Any = None
+
+    async def connect(
+        self,
+        session: aiohttp.ClientSession,
+        timeout: float = 30.0,
+        *,
+        open_channel: bool = True,
+    ) -> None:
+        """Offer, answer, and everything until media can flow, and the data channel is open.
+
+        Raises:
+            RuntimeError: the offer was refused.
+            TimeoutError: it is not connected in time.
+        """
+        async with asyncio.timeout(timeout):
+            channel = self._pc.createDataChannel("text")
+            opened = asyncio.Event()
+            channel.on("open", opened.set)
+            transceiver = self._pc.addTransceiver(self.kind, "sendrecv")
+            transceiver.sender.send = self._negotiated  # type: ignore[method-assign]
+            transceiver.receiver.receive = _nothing  # type: ignore[method-assign]
+            with loopback_candidates():
+                await self._pc.setLocalDescription(await self._pc.createOffer())
+            ice = transceiver.sender.transport.transport._connection
+            for protocol in ice._protocols:
+                self._intercept(protocol)
+            body = {
+                "sdp": self._pc.localDescription.sdp,
+                "type": "offer",
+                "webrtc_id": self.webrtc_id,
+            }
+            self.offer_time = time.monotonic()
+            async with session.post(self.url + "/webrtc/offer", json=body) as response:
+                answer = await response.json()
+                if response.status != 200 or "sdp" not in answer:
+                    raise RuntimeError(f"the offer was refused: {response.status} {answer}")
+            self.answer_time = time.monotonic()
+            await self._pc.setRemoteDescription(RTCSessionDescription(answer["sdp"], "answer"))
+            await self._connected.wait()
+            self.connected_time = time.monotonic()
+            dtls = transceiver.sender.transport
+            self._srtp: pylibsrtp.Session = dtls._tx_srtp
+            self._unprotect = dtls._rx_srtp.unprotect
+            nominated = next(iter(ice._nominated.values()))
+            self._address = nominated.remote_addr
+            self._sendto = nominated.protocol.transport.sendto
+            self._writer = PacketWriter(
+                self._parameters.codecs[0].payloadType, transceiver.sender._ssrc
+            )
+            if open_channel:
+                await opened.wait()
+        self._reports = asyncio.create_task(self._report_for_ever())
+
+    async def _negotiated(self, parameters: Any) -> None:
+        """aiortc starts its sender when DTLS is connected; here is none to start."""
+        self._parameters = parameters
+        self._connected.set()
+
+    def _intercept(self, protocol: Any) -> None:
+        """Keep media to ourselves; STUN and DTLS go on to aioice."""
+        pass_on = protocol.datagram_received
+
+        def datagram_received(data: bytes, address: tuple[Any, ...]) -> None:
+            if not 127 < data[0] < 192:
+                pass_on(data, address)
+            elif not 191 < data[1] < 224:  # no RTCP (RFC 5761, 4)
+                if self._recording:
+                    self.received.append((time.monotonic(), data))
+                self._latest = data
+                if self.first_media_time is None:
+                    self.first_media_time = time.monotonic()
+                    self._first_media.set()
+
+        protocol.datagram_received = datagram_received
+
+    def send(self, payload: bytes, timestamp: int, marker: bool = False) -> None:
+        """Send an encoded piece of media now."""
+        packet = self._srtp.protect(self._writer.packet(payload, timestamp, marker))
+        self._sendto(packet, self._address)
+
+    def record(self) -> None:
+        """Keep what comes from now on; video from a key frame, which is asked for."""
+        self._recording = True
+        if self.kind == "video" and self._latest is not None:
+            ssrc = parse_header(self._latest).ssrc
+            request = RtcpPsfbPacket(fmt=RTCP_PSFB_PLI, ssrc=self._writer.ssrc, media_ssrc=ssrc)
+            self._sendto(self._srtp.protect_rtcp(bytes(request)), self._address)
+
+    def stop_recording(self) -> None:
+        """Count packets no more."""
+        self._recording = False
+
+    async def first_media(self) -> float:
+        """When the first packet came."""
+        async with asyncio.timeout(FIRST_MEDIA_TIMEOUT):
+            await self._first_media.wait()
+        assert self.first_media_time is not None
+        return self.first_media_time
+
+    def decrypt(self) -> list[tuple[float, bytes]]:
+        """Time and RTP packet of all authentic packets that were recorded; only once."""
+        decrypted: list[tuple[float, bytes]] = []
+        for arrival, data in self.received:
+            try:
+                decrypted.append((arrival, self._unprotect(data)))
+            except pylibsrtp.Error:
+                continue  # not authentic, or twice the same
+        return decrypted
+
+    async def _report_for_ever(self) -> None:
+        """Receiver reports without loss, and the bit rate, as a browser sends them."""
+        while True:
+            await asyncio.sleep(REPORT_INTERVAL)
+            if self._latest is None:
+                continue
+            header = parse_header(self._latest)
+            report = RtcpReceiverInfo(
+                ssrc=header.ssrc,
+                fraction_lost=0,
+                packets_lost=0,
+                highest_sequence=header.sequence_number,
+                jitter=0,
+                lsr=0,
+                dlsr=0,
+            )
+            data = bytes(RtcpRrPacket(ssrc=self._writer.ssrc, reports=[report]))
+            if self._bitrate is not None:
+                fci = pack_remb_fci(self._bitrate, [header.ssrc])
+                data += bytes(
+                    RtcpPsfbPacket(fmt=RTCP_PSFB_APP, ssrc=self._writer.ssrc, media_ssrc=0, fci=fci)
+                )
+            self._sendto(self._srtp.protect_rtcp(data), self._address)
+
+    async def close(self) -> None:
+        """Hang up."""
+        if self._reports is not None:
+            self._reports.cancel()
+            await asyncio.gather(self._reports, return_exceptions=True)
+        await self._pc.close()
+
+
+async def _nothing(parameters: Any) -> None:
+    """In place of aiortc's receiver, with its decoder thread."""

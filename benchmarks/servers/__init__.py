@@ -1,0 +1,1 @@
+"""The systems under test. These run in environments of their own and import little."""

@@ -5,6 +5,7 @@ object and several coroutines. Negotiation, DTLS and RTCP's routes are aiortc's.
 """
 
 import asyncio
+import math
 import random
 import uuid
 from typing import Any
@@ -145,7 +146,7 @@ class AudioSender:
             return
         while (chunk := track.take(now)) is not None:
             self._send(chunk)
-        when = track.when()
+        when = track.next_at
         if when is not None and (self._next is None or when < self._next - TICK):
             self._next = when
             self._pacer.at(when, self._tick)
@@ -205,7 +206,7 @@ def _level(pcm: bytes) -> int:
     power = float(np.dot(samples, samples)) / samples.size
     if power < 1:
         return 127
-    return min(127, max(0, round(-10 * float(np.log10(power / 32767**2)))))
+    return min(127, max(0, round(-10 * math.log10(power / 32767**2))))
 
 
 class _OpusCodec:

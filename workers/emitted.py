@@ -30,7 +30,12 @@ class Emitted(NamedTuple):
     @property
     def empty(self) -> bool:
         """Whether there was nothing to say."""
-        return all(part is None for part in self)
+        return (
+            self.audio is None
+            and self.frame is None
+            and self.outputs is None
+            and self.close is None
+        )
 
 
 def split(result: Any) -> Emitted:

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import math
 from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
@@ -25,8 +24,8 @@ class Pacer:
         self._next = 0
 
     def at(self, due: float, member: Member) -> None:
-        """Call `member` once, at the loop time `due` or up to a tick later. On the loop."""
-        tick = math.ceil(due / TICK)
+        """Call `member` once, at the tick nearest to the loop time `due`. Called on the loop."""
+        tick = round(due / TICK)
         self._due.setdefault(tick, []).append(member)
         if self._timer is None or tick < self._next:
             self._schedule(tick)

@@ -21,7 +21,7 @@ OUTPUT_SECONDS = 0.2
 
 _SAMPLE_BYTES = 2
 _LATE = 0.1  # seconds that the handler may fall behind before the gap is played as silence
-_EARLY = 0.001  # a timer may fire so much before its time
+_EARLY = 0.0025  # as much before its time as `workers.pacer` may be late
 
 
 class Chunk(NamedTuple):
@@ -74,6 +74,9 @@ class Playback:
         self._closed = False
         self._discards = False
         self._wanted = False  # by who takes: to be told when there is more
+        self.next_at: float | None = None
+        """After `take` gave nothing: the loop time at which it will; None: not before more is
+        written."""
         self._filled: Callable[[], None] = self._nobody
         self._changes = Changes(loop)
 
@@ -133,6 +136,7 @@ class Playback:
         none. Called on the loop."""
         with self._room:
             if not self._is_due(now):
+                self.next_at = self._when()
                 return None
             gap = 0.0
             if self._due is None or now > self._due + self._lead + _LATE:
@@ -165,16 +169,14 @@ class Playback:
                 return False
         return self._due is None or now >= self._due - _EARLY
 
-    def when(self) -> float | None:
-        """The loop time from which on `take` gives something; None: not before more is written."""
-        with self._room:
-            size = len(self._pcm)
-            if self._closed or not (size or self._silent > 0):
-                return None
-            due = self._due or 0.0
-            if 0 < size < self._frame_bytes and self._rest_by is not None:
-                return max(due, self._rest_by)
-            return due
+    def _when(self) -> float | None:
+        size = len(self._pcm)
+        if self._closed or not (size or self._silent > 0):
+            return None
+        due = self._due or 0.0
+        if 0 < size < self._frame_bytes and self._rest_by is not None:
+            return max(due, self._rest_by)
+        return due
 
     async def next(self) -> Chunk | None:
         """The next frame when it is due; None after `stop`."""
@@ -182,7 +184,7 @@ class Playback:
             if (chunk := self.take(self._owner.time())) is not None:
                 return chunk
             try:
-                async with asyncio.timeout_at(self.when()):
+                async with asyncio.timeout_at(self.next_at):
                     await self._changes.next()
             except TimeoutError:
                 pass

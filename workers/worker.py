@@ -207,7 +207,7 @@ class MediaWorker:
         loop = asyncio.get_running_loop()
         try:
             secret = settings.secret()
-            self._cluster = Cluster(settings)
+            self._cluster = Cluster(settings, reaps=False)
             await self._cluster.open()
             self._outputs = OutputWriter(self._cluster.pools.commands, settings)
             self._udp_mux = await open_port(settings)

@@ -29,6 +29,9 @@ class Cluster:
 
     Opening does not need Redis: what does is retried. All is bound to the event loop of `open`.
 
+    Args:
+        reaps: look for lost workers, as replicas do.
+
     Attributes:
         pools: the connections.
         registry: leases, slots, records.
@@ -38,8 +41,9 @@ class Cluster:
         places: where their readers stopped.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, reaps: bool = True) -> None:
         self.settings = settings
+        self._reaps = reaps
         self.pools = RedisPools(settings)
         self.registry = Registry(self.pools.commands, settings)
         self.candidate_arrivals = Arrivals(self.registry)
@@ -52,10 +56,9 @@ class Cluster:
     async def open(self) -> None:
         """Start the background tasks."""
         if not self._tasks:
-            self._tasks = [
-                asyncio.create_task(self.outputs.run(), name="output-hub"),
-                asyncio.create_task(reap_forever(self), name="reaper"),
-            ]
+            self._tasks = [asyncio.create_task(self.outputs.run(), name="output-hub")]
+            if self._reaps:
+                self._tasks.append(asyncio.create_task(reap_forever(self), name="reaper"))
 
     async def aclose(self) -> None:
         """End the background tasks and close the connections."""

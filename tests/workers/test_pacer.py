@@ -26,7 +26,7 @@ async def test_members_are_called_when_they_are_due() -> None:
         await done.wait()
     assert [name for name, _ in called] == ["first", "second", "last"]
     for (_, at), due in zip(called, (0.02, 0.04, 0.06), strict=True):
-        assert at >= due - 0.001
+        assert at >= due - TICK / 2 - 0.001
 
 
 async def test_members_of_one_tick_are_called_at_one_time() -> None:
@@ -34,8 +34,8 @@ async def test_members_of_one_tick_are_called_at_one_time() -> None:
     pacer = Pacer(loop)
     times: list[float] = []
     tick = (round(loop.time() / TICK) + 4) * TICK
-    for share in (0.1, 0.5, 0.9):
-        pacer.at(tick - share * TICK, times.append)
+    for share in (-0.4, 0.0, 0.4):
+        pacer.at(tick + share * TICK, times.append)
     await asyncio.sleep(0.06)
     assert len(times) == 3
     assert len(set(times)) == 1

@@ -7,6 +7,7 @@ object and several coroutines. Negotiation, DTLS and RTCP's routes are aiortc's.
 import asyncio
 import math
 import random
+import time
 import uuid
 from typing import Any
 
@@ -32,7 +33,7 @@ from workers.ice_connection import SharedPortConnection
 from workers.opus import CLOCK_RATE, OpusEncoder, OpusError
 from workers.pacer import TICK, pacer_of
 from workers.playback import FRAME_TIME, Chunk
-from workers.rtp import Header
+from workers.rtp import Header, ntp_time
 from workers.samples import Samples
 
 REPORT_INTERVAL = 1.0
@@ -72,6 +73,8 @@ class AudioSender:
         self._clock_rate = CLOCK_RATE
         self._next: float | None = None  # loop time of the pacer's next call
         self._started = False
+        self._sent_at = 0.0
+        self._sent_timestamp = 0
         self._packets = 0
         self._octets = 0
         self._cname = ""
@@ -170,6 +173,7 @@ class AudioSender:
                 self._number = (self._number + 1) & 0xFFFF
                 self._packets += 1
                 self._octets += len(payload)
+                self._sent_at, self._sent_timestamp = time.time(), timestamp
                 self._started = True
         self._timestamp += round(FRAME_TIME * self._clock_rate)
 
@@ -182,9 +186,12 @@ class AudioSender:
     async def _report(self) -> None:
         while True:
             await asyncio.sleep(REPORT_INTERVAL * random.uniform(0.5, 1.5))
+            if not self._packets:
+                continue
+            # the two clocks at one moment, by which sound and pictures are played together
             info = RtcpSenderInfo(
-                ntp_timestamp=clock.current_ntp_time(),
-                rtp_timestamp=self._timestamp & 0xFFFFFFFF,
+                ntp_timestamp=ntp_time(self._sent_at),
+                rtp_timestamp=self._sent_timestamp,
                 packet_count=self._packets & 0xFFFFFFFF,
                 octet_count=self._octets & 0xFFFFFFFF,
             )

@@ -47,7 +47,7 @@ USED = (
     "aioice.ice.server_reflexive_candidate",
     "aioice.stun.Transaction.__init__",
     "aioice.utils.random_string",
-    "aiortc.clock.current_ntp_time",
+    "aiortc.clock.current_datetime",
     "aiortc.codecs.get_decoder",
     "aiortc.codecs.get_encoder",
     "aiortc.exceptions.OperationError",

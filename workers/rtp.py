@@ -1,10 +1,10 @@
 """RTP packets of audio: read and written without an object for each header (RFC 3550, 5.1)."""
 
+import time
 from collections.abc import Sequence
 from struct import Struct
 from typing import NamedTuple
 
-from aiortc import clock
 from aiortc.rtcrtpparameters import RTCRtpHeaderExtensionParameters
 
 _FIXED = Struct("!BBHII")
@@ -15,6 +15,14 @@ _MOST_ID = 14
 MID = "urn:ietf:params:rtp-hdrext:sdes:mid"
 AUDIO_LEVEL = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
 SEND_TIME = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"
+
+
+_NTP_EPOCH = 2_208_988_800  # seconds from 1900 to 1970; a multiple of the 64 s of the send time
+
+
+def ntp_time(seconds: float) -> int:
+    """`time.time()` as the 64 bits of RTCP (RFC 3550, 4)."""
+    return int((seconds + _NTP_EPOCH) * 2**32)
 
 
 class RtpError(ValueError):
@@ -98,7 +106,7 @@ class Header:
         )
         data += self._profile
         if self._timed:
-            data += self._time + (clock.current_ntp_time() >> 14 & 0xFFFFFF).to_bytes(3, "big")
+            data += self._time + (int(time.time() * 2**18) & 0xFFFFFF).to_bytes(3, "big")
         if self.wants_level:
             data += self._level + bytes([level])
         return data + self._static

@@ -1,12 +1,14 @@
 """Audio between a real client and a handler: every codec, loss, and what RTCP says of it."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pytest
+from aiortc.rtp import RtcpSrPacket
 
 from rayrtc import AsyncStreamHandler, OpusOptions, Stream
 from tests.clients import AiortcClient
@@ -164,6 +166,55 @@ async def test_the_client_learns_what_was_sent() -> None:
                 await asyncio.sleep(0.1)
         assert abs(stats["inbound-rtp"].packetsReceived - sent.packetsSent) < 100
         assert sent.bytesSent / sent.packetsSent == pytest.approx(100, rel=0.3)
+
+
+async def test_reports_tell_when_the_last_packet_was_sent() -> None:
+    """Browsers play sound and pictures together by them, also after a silence."""
+
+    class Word(AsyncStreamHandler):
+        """Says one word."""
+
+        def copy(self) -> "Word":
+            return Word()
+
+        async def start_up(self) -> None:
+            self.said = 0
+
+        async def receive(self, frame: Any) -> None:
+            pass
+
+        async def emit(self) -> Any:
+            self.said += 1
+            return (24000, np.full(480, 1000, np.int16)) if self.said <= 10 else None
+
+    async with hosting(Word()) as host:
+        client = AiortcClient("")
+        packets: list[Any] = []
+        reports: list[Any] = []
+        await client.create_offer()
+        (transceiver,) = client.pc.getTransceivers()
+        receiver: Any = transceiver.receiver
+        take, hear = receiver._handle_rtcp_packet, receiver._handle_rtp_packet
+
+        async def handle_rtcp(packet: Any) -> None:
+            if isinstance(packet, RtcpSrPacket):
+                reports.append((time.time(), packet.sender_info))
+            await take(packet)
+
+        async def handle_rtp(packet: Any, arrival_time_ms: int) -> None:
+            packets.append((time.time(), packet.timestamp))
+            await hear(packet, arrival_time_ms=arrival_time_ms)
+
+        receiver._handle_rtcp_packet, receiver._handle_rtp_packet = handle_rtcp, handle_rtp
+        offer = client.pc.localDescription.sdp
+        answer = await host.connections.offer(host.request(client.webrtc_id, offer))
+        await client.accept({"sdp": answer.sdp, "type": "answer"})
+        await until(lambda: len(packets) >= 10)
+        await until(lambda: reports and reports[-1][0] - packets[-1][0] > 1)
+        await client.close()
+    sent = reports[-1][1].ntp_timestamp / 2**32 - 2_208_988_800
+    assert sent == pytest.approx(packets[-1][0], abs=0.1)
+    assert reports[-1][1].rtp_timestamp == packets[-1][1]
 
 
 async def test_a_stream_says_how_its_sound_is_coded() -> None:

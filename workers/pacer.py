@@ -22,12 +22,13 @@ class Pacer:
         self._due: dict[int, list[Member]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._next = 0
+        self._running = False
 
     def at(self, due: float, member: Member) -> None:
         """Call `member` once, at the tick nearest to the loop time `due`. Called on the loop."""
         tick = round(due / TICK)
         self._due.setdefault(tick, []).append(member)
-        if self._timer is None or tick < self._next:
+        if not self._running and (self._timer is None or tick < self._next):
             self._schedule(tick)
 
     def _schedule(self, tick: int) -> None:
@@ -38,6 +39,7 @@ class Pacer:
 
     def _run(self) -> None:
         self._timer = None
+        self._running = True  # what members ask for is scheduled at the end, with all the rest
         now = self._loop.time()
         for tick in sorted(self._due):
             if tick * TICK > now + TICK / 10:
@@ -47,7 +49,8 @@ class Pacer:
                     member(now)
                 except Exception:
                     logger.exception("a connection cannot send")
-        if self._due and self._timer is None:
+        self._running = False
+        if self._due:
             self._schedule(min(self._due))
 
 

@@ -204,6 +204,7 @@ class Playback:
             if self.playing:
                 self._silent = self._hush
             self._pcm.clear()
+            self._rest_by = None
             self._cleared += 1
             self._room.notify_all()
         self._on_loop(self._more)

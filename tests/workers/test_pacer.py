@@ -74,6 +74,19 @@ async def test_a_member_may_ask_for_the_next_call() -> None:
     assert times[-1] - times[0] >= 8 * TICK
 
 
+async def test_nobody_waits_for_who_asks_later() -> None:
+    loop = asyncio.get_running_loop()
+    pacer = Pacer(loop)
+    begin = loop.time()
+    called: list[float] = []
+    pacer.at(begin + 0.03, lambda now: called.append(now - begin))
+    # called first, and asks for a later time than that of the other
+    pacer.at(begin + 0.01, lambda now: pacer.at(begin + 0.2, lambda now: None))
+    await asyncio.sleep(0.1)
+    assert len(called) == 1
+    assert called[0] < 0.09
+
+
 async def test_a_loop_has_one() -> None:
     loop = asyncio.get_running_loop()
     assert pacer_of(loop) is pacer_of(loop)

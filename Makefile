@@ -63,7 +63,8 @@ test-install: $(VENV)/.tests
 test: test-install
 	@$(TIMED) 'lint' $(MAKE) --no-print-directory lint
 	@$(TIMED) 'types' $(MAKE) --no-print-directory types
-	@$(TIMED) 'tests' $(BIN)/python -m pytest -m 'not compose' --numprocesses 3 --dist loadgroup
+	@$(TIMED) 'tests' $(BIN)/python -m pytest -m 'not compose and not quiet' --numprocesses 3 --dist loadgroup
+	@$(TIMED) 'tests that need a quiet machine' $(BIN)/python -m pytest -m quiet
 
 test-faults: test-install
 	@$(BIN)/python -m tests.network.faults $(FAULTS)

@@ -17,8 +17,8 @@ class OpusOptions:
         bitrate: bits a second, 6,000 to 510,000; None is 40,000 for mono and 96,000 for stereo. A
             client may ask for less.
         complexity: 0 to 10, quality against CPU.
-        application: "audio" is all-round and takes a third of the CPU; "voip" is for speech at less
-            than 24,000 bits a second.
+        application: "audio" is all-round and takes less CPU; "voip" is for speech at less than
+            24,000 bits a second.
         fec: repeat parts of each packet in the next one, for clients that lose some; needs "voip".
         dtx: send next to nothing while there is silence; needs "voip".
 

@@ -168,8 +168,8 @@ class AudioSender:
                 payloads = []
             for payload in payloads:
                 timestamp = self._timestamp & 0xFFFFFFFF
-                header = self._header.pack(self._number, timestamp, marker, level)
-                self._connection.send_now(self.transport._tx_srtp.protect(header + payload))
+                packet = self._header.pack(self._number, timestamp, marker, level) + payload
+                self._connection.send_now(self.transport._tx_srtp.protect(packet))
                 self._number = (self._number + 1) & 0xFFFF
                 self._packets += 1
                 self._octets += len(payload)

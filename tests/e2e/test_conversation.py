@@ -52,6 +52,7 @@ def interrupted(levels: np.ndarray, count: int) -> tuple[int, int]:
     )
 
 
+@pytest.mark.quiet
 async def test_twenty_utterances_get_a_reply_each_and_noise_and_tones_none(
     talkers: Stack, tmp_path: Path
 ) -> None:
@@ -80,9 +81,8 @@ async def test_twenty_utterances_get_a_reply_each_and_noise_and_tones_none(
         assert 0 <= seconds - len(utterance) / RATE <= 2.4, "another's words"
     assert sum(seconds for seconds, _ in told) < len(recorded) / RATE, "words told twice"
     before, after = interrupted(levels, 20)
-    assert before >= 10, "on a busy machine some replies are late"
-    # on a busy machine Chromium itself keeps some sound back; FastRTC talks over nearly all
-    assert after <= before // 3
+    assert before >= 15
+    assert after == 0
 
 
 async def test_an_endless_reply_of_a_coroutine_falls_silent_when_the_caller_goes_on(

@@ -12,6 +12,8 @@ from tests.network.callers import Caller, Callers, media
 from tests.network.cluster import Cluster
 from tests.network.hosts import Host
 
+CALLS = 20
+"""Live during each fault."""
 GAP = 0.1
 """Seconds that a call which has nothing to do with the fault may be without a packet."""
 

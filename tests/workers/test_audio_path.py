@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from aiortc.rtp import RtcpSrPacket
+from aiortc.rtp import RtcpSrPacket, compute_audio_level_dbov
 
 from rayrtc import AsyncStreamHandler, OpusOptions, Stream
 from tests.clients import AiortcClient
+from tests.e2e.packets import Listener as PacketListener
 from tests.e2e.spectrum import peak as frequency
 from tests.workers.host import AsyncEcho, Echo, Host, calling, hosting, peak, until
+from workers.audio_sender import _level
+from workers.samples import Samples
 
 
 class Listener(AsyncStreamHandler):
@@ -229,6 +232,50 @@ async def test_a_stream_says_how_its_sound_is_coded() -> None:
                     break
                 await asyncio.sleep(0.1)
         assert sent.bytesSent / sent.packetsSent == pytest.approx(30, rel=0.4)
+
+
+@pytest.mark.parametrize("amplitude", [0, 1, 100, 5000, 32767])
+def test_the_audio_level_is_aiortcs(amplitude: int) -> None:
+    samples = Samples(48000, 1, (np.sin(np.arange(960) / 7) * amplitude).astype(np.int16))
+    expected = -compute_audio_level_dbov(samples.to_frame())
+    assert abs(_level(samples.data.tobytes()) - expected) <= 1
+
+
+async def test_packets_after_a_silence_have_the_time_of_their_sound() -> None:
+    """One that seems to be late by the gap makes Chromium delay all sound by about as much."""
+
+    class Words(AsyncStreamHandler):
+        """Says two words."""
+
+        def copy(self) -> "Words":
+            return Words()
+
+        async def start_up(self) -> None:
+            self.said = 0
+
+        async def receive(self, frame: Any) -> None:
+            pass
+
+        async def emit(self) -> Any:
+            self.said += 1
+            if self.said == 11:
+                await asyncio.sleep(0.8)
+            return (24000, np.full(480, 1000, np.int16)) if self.said <= 20 else None
+
+    async with hosting(Words()) as host:
+        client = PacketListener("")
+        stamps: list[tuple[float, int]] = []
+
+        async def count(packet: Any, arrival_time_ms: int) -> None:
+            stamps.append((time.monotonic(), packet.timestamp))
+
+        client._count = count  # type: ignore[method-assign]
+        await host.call(client)
+        await until(lambda: len(stamps) >= 20)
+        await client.close()
+    passed = stamps[-1][0] - stamps[0][0]
+    assert passed > 0.8
+    assert (stamps[-1][1] - stamps[0][1]) % 2**32 / 48000 == pytest.approx(passed, abs=0.1)
 
 
 def test_opus_options_belong_to_the_stream() -> None:

@@ -104,12 +104,13 @@ class FrameRuntime(Threads):
             self._call("video", self._handle, frame)
 
     def _handle(self, frame: VideoFrame) -> None:
-        assert self._media.video_input is not None
-        assert self._media.video_output is not None
+        source, output = self._media.video_input, self._media.video_output
+        assert source is not None
+        assert output is not None
         if self._handler.lacks_arguments:
-            self._media.video_output.write_blocking(frame)
+            output.write_blocking(frame)
             return
-        pixels = self._media.video_input.to_array(frame)
+        pixels = source.to_array(frame)
         result = self._handler.function(pixels, *self._handler.arguments)
         if inspect.isgenerator(result):
             try:
@@ -119,8 +120,12 @@ class FrameRuntime(Threads):
                         break
             finally:
                 result.close()
-        else:
-            self._play(split_video(result))
+            return
+        emitted = split_video(result)
+        if emitted.frame is pixels and source.shows(frame, pixels):
+            output.write_blocking(frame)  # needs no conversion
+            emitted = emitted._replace(frame=None)
+        self._play(emitted)
 
 
 class GeneratorRuntime(Threads):

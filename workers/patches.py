@@ -11,15 +11,15 @@ import aiortc.codecs.g722
 import aiortc.rtcicetransport
 import aiortc.rtcpeerconnection
 from aiortc import MediaStreamTrack, RTCDtlsTransport, RTCRtpReceiver, RTCRtpSender
-from aiortc import rtcrtpreceiver as receiver
 
 from workers import allocations, handshakes
 from workers.audio_receiver import AudioReceiver
 from workers.audio_sender import AudioSender
-from workers.decoding import decode
 from workers.ice_connection import create_connection
 from workers.resampler import Resampler
 from workers.udp_mux import selected_mux
+from workers.video_receiver import VideoReceiver
+from workers.video_sender import VideoSender
 
 REPLACED = (
     "aioice.ice.Connection.check_incoming",
@@ -30,7 +30,6 @@ REPLACED = (
     "aiortc.rtcicetransport.Connection",
     "aiortc.rtcpeerconnection.RTCRtpReceiver",
     "aiortc.rtcpeerconnection.RTCRtpSender",
-    "aiortc.rtcrtpreceiver.decoder_worker",
 )
 """What `apply` replaces."""
 
@@ -48,17 +47,24 @@ USED = (
     "aioice.stun.Transaction.__init__",
     "aioice.utils.random_string",
     "aiortc.clock.current_datetime",
+    "aiortc.clock.current_ms",
+    "aiortc.codecs.depayload",
     "aiortc.codecs.get_decoder",
     "aiortc.codecs.get_encoder",
+    "aiortc.codecs.is_rtx",
     "aiortc.exceptions.OperationError",
     "aiortc.jitterbuffer.JitterFrame",
+    "aiortc.rate.RemoteBitrateEstimator",
     "aiortc.rtcdtlstransport.RTCDtlsTransport._register_rtp_receiver",
     "aiortc.rtcdtlstransport.RTCDtlsTransport._register_rtp_sender",
-    "aiortc.rtcdtlstransport.RTCDtlsTransport._send_rtp",
     "aiortc.rtcdtlstransport.RTCDtlsTransport._unregister_rtp_receiver",
     "aiortc.rtcdtlstransport.RTCDtlsTransport._unregister_rtp_sender",
     "aiortc.rtcrtpreceiver.StreamStatistics",
+    "aiortc.rtp.RtcpPsfbPacket",
+    "aiortc.rtp.RtcpRtpfbPacket",
     "aiortc.rtp.RtcpSrPacket",
+    "aiortc.rtp.pack_remb_fci",
+    "aiortc.rtp.unpack_remb_fci",
     "aiortc.rtcicetransport.connection_kwargs",
     "aiortc.sdp.SessionDescription.parse",
     "aiortc.utils.random16",
@@ -70,35 +76,36 @@ USED = (
 def apply() -> None:
     """Fit aiortc to a worker process. May be called again.
 
-    Peer connections share the worker's UDP port where one is selected, and then their audio is sent
-    and received by classes of this package. aiortc's resampling starts no threads, what waits for a
-    video decoder is bounded, what ICE and DTLS lose is sent again soon, and a TURN server that has
-    gone silent does not keep connections from closing.
+    Peer connections share the worker's UDP port where one is selected, and then their media is sent
+    and received by classes of this package. aiortc's resampling starts no threads, what ICE and
+    DTLS lose is sent again soon, and a TURN server that has gone silent does not keep connections
+    from closing.
     """
     aiortc.rtcicetransport.Connection = create_connection  # type: ignore[attr-defined,assignment]
     aiortc.rtcpeerconnection.RTCRtpReceiver = create_receiver  # type: ignore[attr-defined,assignment]
     aiortc.rtcpeerconnection.RTCRtpSender = create_sender  # type: ignore[attr-defined,assignment]
     for codec in (aiortc.codecs.g711, aiortc.codecs.g722):
         codec.AudioResampler = Resampler  # type: ignore[attr-defined]
-    receiver.decoder_worker = decode  # type: ignore[assignment]
     aioice.ice.Connection.check_incoming = handshakes.check_incoming  # type: ignore[method-assign]
     RTCDtlsTransport._do_handshake = handshakes.do_handshake  # type: ignore[method-assign]
     aioice.turn.TurnClientMixin.delete = allocations.delete  # type: ignore[method-assign]
 
 
-def create_receiver(kind: str, transport: RTCDtlsTransport) -> RTCRtpReceiver | AudioReceiver:
+def create_receiver(
+    kind: str, transport: RTCDtlsTransport
+) -> RTCRtpReceiver | AudioReceiver | VideoReceiver:
     """In place of aiortc's class in its peer connection, for the worker's own calls."""
-    if kind == "audio" and selected_mux() is not None:
-        return AudioReceiver(transport)
-    return RTCRtpReceiver(kind, transport)
+    if selected_mux() is None:
+        return RTCRtpReceiver(kind, transport)
+    return AudioReceiver(transport) if kind == "audio" else VideoReceiver(transport)
 
 
 def create_sender(
     what: MediaStreamTrack | str, transport: RTCDtlsTransport
-) -> RTCRtpSender | AudioSender:
+) -> RTCRtpSender | AudioSender | VideoSender:
     """In place of aiortc's class in its peer connection, for the worker's own calls."""
+    if selected_mux() is None:
+        return RTCRtpSender(what, transport)
     track = None if isinstance(what, str) else what
     kind = what if track is None else track.kind
-    if kind == "audio" and selected_mux() is not None:
-        return AudioSender(track, transport)
-    return RTCRtpSender(what, transport)
+    return AudioSender(track, transport) if kind == "audio" else VideoSender(track, transport)

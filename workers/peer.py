@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 from aiortc import (
     MediaStreamTrack,
     RTCConfiguration,
     RTCIceCandidate,
     RTCPeerConnection,
-    RTCRtpReceiver,
     RTCRtpTransceiver,
     RTCSessionDescription,
 )
@@ -21,6 +21,7 @@ from workers.channel import DataChannel
 from workers.ice import uses_turn
 from workers.offer import Offer
 from workers.transport import Events, Log
+from workers.video_receiver import VideoReceiver
 
 CLOSE_TIMEOUT = 5.0
 """Seconds that aiortc may take to close; it can wait for ever for a task that failed."""
@@ -65,7 +66,7 @@ class Peer:
                 self._connection.addTrack(output)
         self._connection.on("connectionstatechange", self._state_changed)
         self._connection.on("datachannel", channel.attach)
-        self.received: list[RTCRtpReceiver | AudioReceiver] = []
+        self.received: list[AudioReceiver | VideoReceiver] = []
         """What takes the client's tracks, once the offer is answered."""
         self.sent: list[MediaStreamTrack] = []
         """Those of the outputs that the client takes, once the offer is answered."""
@@ -92,7 +93,9 @@ class Peer:
             raise InvalidSDP("the session description cannot be answered") from error
         for transceiver in used:
             if transceiver.currentDirection in ("sendrecv", "recvonly"):
-                self.received.append(transceiver.receiver)
+                receiver: Any = transceiver.receiver  # as `workers.patches` has it made
+                assert isinstance(receiver, AudioReceiver | VideoReceiver)
+                self.received.append(receiver)
             if transceiver.currentDirection in ("sendrecv", "sendonly"):
                 self.sent.append(self._outputs[transceiver.kind])
         sdp = self._connection.localDescription.sdp

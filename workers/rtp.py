@@ -1,4 +1,4 @@
-"""RTP packets of audio: read and written without an object for each header (RFC 3550, 5.1)."""
+"""RTP packets: read and written without an object for each header (RFC 3550, 5.1)."""
 
 import time
 from collections.abc import Sequence
@@ -37,6 +37,9 @@ class Packet(NamedTuple):
     timestamp: int
     ssrc: int
     payload: bytes
+    marker: bool
+    extensions: bytes
+    """What follows the header of the one-byte extensions (RFC 8285, 4.2); empty without any."""
 
 
 def parse(data: bytes) -> Packet:
@@ -47,13 +50,33 @@ def parse(data: bytes) -> Packet:
     """
     first, second, number, timestamp, ssrc = _FIXED.unpack_from(data)
     begin, end = _FIXED.size + 4 * (first & _CSRC), len(data)
+    extensions = b""
     if first & _EXTENSION:
-        begin += 4 + 4 * int.from_bytes(data[begin + 2 : begin + 4], "big")
+        head, begin = begin, begin + 4 + 4 * int.from_bytes(data[begin + 2 : begin + 4], "big")
+        if data[head : head + 2] == _ONE_BYTE_HEADER:
+            extensions = data[head + 4 : begin]
     if first & _PADDING:
         end -= data[-1]
     if begin > end:
         raise RtpError("the header is longer than the packet")
-    return Packet(second & 0x7F, number, timestamp, ssrc, data[begin:end])
+    return Packet(
+        second & 0x7F, number, timestamp, ssrc, data[begin:end], second > 0x7F, extensions
+    )
+
+
+def extension(extensions: bytes, id: int) -> bytes | None:
+    """The header extension with this id, 1 to 14; None if there is none."""
+    at = 0
+    while at < len(extensions):
+        first = extensions[at]
+        if not first:  # padding
+            at += 1
+            continue
+        end = at + 2 + (first & 0x0F)
+        if first >> 4 == id:
+            return extensions[at + 1 : end] if end <= len(extensions) else None
+        at = end
+    return None
 
 
 class Header:

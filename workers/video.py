@@ -53,7 +53,7 @@ frames_replaced = Counter(
 class VideoInput:
     """Received frames on their way to the handler.
 
-    `pump` fills it on the loop; `get` and `get_frame` take from it on a thread, `next_frame` on the
+    `put` fills it on the loop; `get` and `get_frame` take from it on a thread, `next_frame` on the
     loop.
 
     Args:
@@ -66,22 +66,20 @@ class VideoInput:
         self._reformatter = VideoReformatter()
         self._shape = (*_DEFAULT_SIZE, 3)
 
-    async def pump(self, track: MediaStreamTrack) -> None:
-        """Take what `track` receives until it ends."""
-        while True:
-            try:
-                frame = await track.recv()
-            except MediaStreamError:
-                return
-            if isinstance(frame, VideoFrame):
-                self._frames.put(frame)
+    def put(self, frame: VideoFrame) -> None:
+        """Add a received frame."""
+        self._frames.put(frame)
 
     def to_array(self, frame: VideoFrame) -> VideoArray:
         """The pixels of a frame. Takes milliseconds: not for the loop."""
         converted = self._reformatter.reformat(frame, format="bgr24", threads=1)
-        array: NDArray[Any] = converted.to_ndarray()
+        array: NDArray[np.uint8] = np.ascontiguousarray(converted.to_ndarray(), np.uint8)
         self._shape = array.shape[0], array.shape[1], 3
-        return array.astype(np.uint8, copy=False)
+        return array
+
+    def shows(self, frame: VideoFrame, pixels: VideoArray) -> bool:
+        """Whether `pixels` are still those of a frame: what `to_array` made may be drawn on."""
+        return bool(np.array_equal(_words(self.to_array(frame)), _words(pixels)))
 
     def silence(self) -> VideoArray:
         """A black frame of the size received last."""
@@ -107,6 +105,12 @@ class VideoInput:
     def close(self) -> None:
         """End both kinds of waiting. Called on the loop."""
         self._frames.close()
+
+
+def _words(pixels: VideoArray) -> NDArray[Any]:
+    """The same as larger numbers, which are compared faster, if its size allows that."""
+    flat = pixels.reshape(-1)
+    return flat if flat.size % 8 else flat.view(np.uint64)
 
 
 class VideoOutput(MediaStreamTrack):
@@ -160,7 +164,7 @@ class VideoOutput(MediaStreamTrack):
         if self._discards:
             return None
         check_pixels(pixels)
-        frame = VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="bgr24")
+        frame = VideoFrame.from_numpy_buffer(np.ascontiguousarray(pixels), format="bgr24")
         return self._reformatter.reformat(frame, format="yuv420p", threads=1)
 
     def write_blocking(self, frame: VideoFrame | None, wait: bool = False) -> None:
@@ -217,7 +221,7 @@ class VideoOutput(MediaStreamTrack):
         """
         while True:
             fresh = await self._fresh()
-            await self._until_due()
+            moment = await self._until_due()
             with self._room:
                 if self._closed:
                     raise MediaStreamError
@@ -229,7 +233,7 @@ class VideoOutput(MediaStreamTrack):
                     continue  # cleared meanwhile
                 self._room.notify_all()
             self._changes.tell_at_once()
-            return self._stamped(frame)
+            return self._stamped(frame, moment)
 
     async def _fresh(self) -> bool:
         """Wait for a frame or the end; False when the last frame is to be repeated instead."""
@@ -241,7 +245,8 @@ class VideoOutput(MediaStreamTrack):
             return False
         return True
 
-    async def _until_due(self) -> None:
+    async def _until_due(self) -> float:
+        """Wait for the time at which a frame may be shown; that, or now if it has passed."""
         now = self._owner.time()
         if self._due is None:
             self._begin = self._due = now
@@ -249,11 +254,14 @@ class VideoOutput(MediaStreamTrack):
             self._due = now
         elif now < self._due:
             await asyncio.sleep(self._due - now)
+            return self._due
+        return now
 
-    def _stamped(self, frame: VideoFrame) -> VideoFrame:
+    def _stamped(self, frame: VideoFrame, moment: float) -> VideoFrame:
         assert self._due is not None
-        self._pts = max(self._pts + 1, round((self._due - self._begin) * CLOCK_RATE))
         self._due += self._interval
+        # encoders take the rate of the frames from it
+        self._pts = max(self._pts + 1, round((moment - self._begin) * CLOCK_RATE))
         frame.pts = self._pts
         frame.time_base = Fraction(1, CLOCK_RATE)
         return frame

@@ -116,7 +116,7 @@ class WebRTC(Transport):
                 receiver.feed(self.media.input)
             else:
                 assert self.media.video_input is not None
-                self._events.spawn(self.media.video_input.pump(receiver.track))
+                receiver.feed(self.media.video_input)
 
     async def close(self) -> None:
         for output in self._outputs:

@@ -3,8 +3,8 @@
 import asyncio
 import queue
 import threading
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -168,3 +168,23 @@ def peak(client: AiortcClient, seconds: float = 1.0) -> float:
 
 def handler_threads() -> int:
     return sum(thread.name.startswith("handler-") for thread in threading.enumerate())
+
+
+@contextmanager
+def losing(host: Host, every: int) -> Iterator[list[int]]:
+    """Each so many of the RTP packets from the client is lost on its way; how many have come."""
+    (local,) = host.udp_mux.sockets()
+    received, count = local._received, [0]
+
+    def lossy(data: bytes, address: Any) -> None:
+        if 128 <= data[0] < 192 and data[1] & 0x7F >= 96:
+            count[0] += 1
+            if count[0] % every == 0:
+                return
+        received(data, address)
+
+    local._received = lossy  # type: ignore[method-assign]
+    try:
+        yield count
+    finally:
+        local._received = received  # type: ignore[method-assign]

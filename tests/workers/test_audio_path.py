@@ -2,8 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,7 +12,7 @@ from rayrtc import AsyncStreamHandler, OpusOptions, Stream
 from tests.clients import AiortcClient
 from tests.e2e.packets import Listener as PacketListener
 from tests.e2e.spectrum import peak as frequency
-from tests.workers.host import AsyncEcho, Echo, Host, calling, hosting, peak, until
+from tests.workers.host import AsyncEcho, Echo, Host, calling, hosting, losing, peak, until
 from workers.audio_sender import _level
 from workers.samples import Samples
 
@@ -114,26 +112,6 @@ async def test_stereo_arrives_as_stereo() -> None:
 async def keep(track: Any, frames: list[np.ndarray]) -> None:
     while True:
         frames.append((await track.recv()).to_ndarray())
-
-
-@contextmanager
-def losing(host: Host, every: int) -> Iterator[list[int]]:
-    """Each so many of the RTP packets from the client is lost on its way; how many have come."""
-    (local,) = host.udp_mux.sockets()
-    received, count = local._received, [0]
-
-    def lossy(data: bytes, address: Any) -> None:
-        if 128 <= data[0] < 192 and data[1] & 0x7F >= 96:
-            count[0] += 1
-            if count[0] % every == 0:
-                return
-        received(data, address)
-
-    local._received = lossy  # type: ignore[method-assign]
-    try:
-        yield count
-    finally:
-        local._received = received  # type: ignore[method-assign]
 
 
 async def test_what_is_lost_is_concealed_and_reported() -> None:

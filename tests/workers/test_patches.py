@@ -19,6 +19,8 @@ from workers.audio_sender import AudioSender
 from workers.ice_connection import SharedPortConnection
 from workers.resampler import Resampler
 from workers.udp_mux import UDPMux
+from workers.video_receiver import VideoReceiver
+from workers.video_sender import VideoSender
 
 TASKS = Path("/proc/self/task")
 """One entry for each thread of this process, those of C libraries too; on Linux."""
@@ -109,6 +111,7 @@ async def test_the_workers_own_calls_have_its_senders_and_receivers() -> None:
         mux.close()
     assert isinstance(shared.sender, AudioSender)
     assert isinstance(shared.receiver, AudioReceiver)
-    for transceiver in (video, own):
-        assert type(transceiver.sender) is aiortc.RTCRtpSender
-        assert type(transceiver.receiver) is aiortc.RTCRtpReceiver
+    assert isinstance(video.sender, VideoSender)
+    assert isinstance(video.receiver, VideoReceiver)
+    assert type(own.sender) is aiortc.RTCRtpSender
+    assert type(own.receiver) is aiortc.RTCRtpReceiver

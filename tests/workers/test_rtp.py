@@ -52,7 +52,13 @@ def test_what_aiortc_writes_is_read(padding: int, sources: int) -> None:
     packet.padding_size = padding
     packet.csrc = list(range(sources))
     packet.extensions.mid = "0"
-    assert rtp.parse(packet.serialize(extensions)) == (96, 7, 8, 9, b"sound")
+    packet.extensions.abs_send_time = 0x123456
+    packet.marker = padding and 1
+    read = rtp.parse(packet.serialize(extensions))
+    assert read[:6] == (96, 7, 8, 9, b"sound", bool(padding))
+    assert rtp.extension(read.extensions, IDS[rtp.MID]) == b"0"
+    assert rtp.extension(read.extensions, IDS[rtp.SEND_TIME]) == b"\x12\x34\x56"
+    assert rtp.extension(read.extensions, IDS[rtp.AUDIO_LEVEL]) is None
 
 
 def test_no_bytes_do_harm() -> None:
@@ -65,3 +71,6 @@ def test_no_bytes_do_harm() -> None:
             except rtp.RtpError:
                 continue
             assert len(packet.payload) <= length - 12
+            for id in range(1, 15):
+                found = rtp.extension(packet.extensions, id)
+                assert found is None or len(found) <= 16

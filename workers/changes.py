@@ -1,6 +1,15 @@
 """Wakes what waits on the event loop for something that any thread may change."""
 
 import asyncio
+from collections.abc import Callable
+
+
+def tell(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+    """Have `callback` called on the loop. May be called from any thread."""
+    try:
+        loop.call_soon_threadsafe(callback)
+    except RuntimeError:
+        pass  # the loop has ended under a thread that outlived its connection
 
 
 class Changes:
@@ -12,10 +21,7 @@ class Changes:
 
     def tell(self) -> None:
         """May be called from any thread."""
-        try:
-            self._loop.call_soon_threadsafe(self._changed.set)
-        except RuntimeError:
-            pass  # the loop has ended under a thread that outlived its connection
+        tell(self._loop, self._changed.set)
 
     def tell_at_once(self) -> None:
         """`tell`, on the loop."""

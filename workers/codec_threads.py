@@ -8,11 +8,10 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
-from typing import ParamSpec, TypeVar
+from typing import Any, TypeVar
 
-_P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 BEHIND = 0.010
@@ -37,17 +36,19 @@ class CodecThreads:
         """Whether there is more to do than the threads can."""
         return self._waited > BEHIND
 
-    def run(
-        self, function: Callable[_P, _T], *args: _P.args, **options: _P.kwargs
-    ) -> asyncio.Future[_T]:
-        """Call `function` on one of the threads. Called on the loop."""
+    def submit(self, function: Callable[..., _T], *args: Any) -> Future[_T]:
+        """Call `function` on one of the threads."""
         asked = time.monotonic()
 
         def timed() -> _T:
             self._waited += _WEIGHT * (time.monotonic() - asked - self._waited)
-            return function(*args, **options)
+            return function(*args)
 
-        return asyncio.get_running_loop().run_in_executor(self._threads, timed)
+        return self._threads.submit(timed)
+
+    def run(self, function: Callable[..., _T], *args: Any) -> asyncio.Future[_T]:
+        """`submit` for the loop."""
+        return asyncio.wrap_future(self.submit(function, *args))
 
 
 @cache

@@ -53,8 +53,8 @@ frames_replaced = Counter(
 class VideoInput:
     """Received frames on their way to the handler.
 
-    `put` fills it on the loop; `get` and `get_frame` take from it on a thread, `next_frame` on the
-    loop.
+    `put` fills it on any thread; `get` and `get_frame` take from it on a thread, `next_frame` on
+    the loop.
 
     Args:
         newest_only: keep but one frame, the newest.

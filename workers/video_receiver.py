@@ -6,7 +6,9 @@ frame is asked for: without it those that follow cannot be decoded.
 
 import asyncio
 import struct
+import threading
 from collections import deque
+from concurrent.futures import Future
 from typing import Any
 
 from aiortc import RTCDtlsTransport, clock
@@ -23,7 +25,6 @@ from aiortc.rtp import (
     pack_remb_fci,
 )
 from av import FFmpegError
-from av.video.frame import VideoFrame
 from prometheus_client import Counter
 
 from workers import rtp
@@ -64,10 +65,12 @@ class VideoReceiver(RtpReceiver):
         self._originals: dict[int, int] = {}  # of the sources with what is sent again
         self._needs_key_frame = False
         self._asked_at = float("-inf")
+        self._lock = threading.Lock()  # guards the next two
         self._encoded: deque[tuple[RTCRtpCodecParameters, JitterFrame]] = deque()
-        self._decoding: asyncio.Future[Any] | None = None
+        self._decoding: Future[None] | None = None
         self._decoder: Any = None
         self._decodes = ""
+        self._failed = False  # a frame could not be decoded
 
     def feed(self, input: VideoInput) -> None:
         """Give what is received to `input` from now on."""
@@ -82,9 +85,11 @@ class VideoReceiver(RtpReceiver):
     async def stop(self) -> None:
         await super().stop()
         self._input = None
-        self._encoded.clear()
-        if self._decoding is not None:
-            await asyncio.wait([self._decoding])
+        with self._lock:
+            self._encoded.clear()
+            decoding = self._decoding
+        if decoding is not None:
+            await asyncio.wait([asyncio.wrap_future(decoding)])
 
     def _take(self, packet: rtp.Packet, new: bool) -> None:
         self._estimate(packet)
@@ -100,8 +105,8 @@ class VideoReceiver(RtpReceiver):
         now = self._loop.time()
         frames = self._assembly.add(packet, now)
         lost, further = self._assembly.give_up(now)
-        if lost:
-            self._needs_key_frame = True
+        if lost or self._failed:
+            self._needs_key_frame, self._failed = True, False
         if numbers := self._assembly.asked_for(now):
             request = RtcpRtpfbPacket(RTCP_RTPFB_NACK, self._rtcp_ssrc, packet.ssrc)
             request.lost = sorted(numbers)
@@ -155,49 +160,34 @@ class VideoReceiver(RtpReceiver):
             if not _is_key_frame(codec, data):
                 return
             self._needs_key_frame = False
-        if len(self._encoded) >= MAX_BEHIND:
+        with self._lock:
+            if len(self._encoded) < MAX_BEHIND:
+                self._encoded.append((codec, JitterFrame(data, packets[0].timestamp)))
+                if self._decoding is None or self._decoding.done():
+                    self._decoding = codec_threads().submit(self._decode_waiting, self._input)
+                return
             frames_skipped.inc(len(self._encoded) + 1)
             self._encoded.clear()
-            self._needs_key_frame = True
-            return
-        self._encoded.append((codec, JitterFrame(data, packets[0].timestamp)))
-        self._decode_next()
+        self._needs_key_frame = True
 
-    def _decode_next(self) -> None:
-        if self._encoded and self._decoding is None:
-            frames = list(self._encoded)
-            self._encoded.clear()
-            self._decoding = codec_threads().run(self._decode, frames)
-            self._decoding.add_done_callback(self._decoded)
-
-    def _decode(
-        self, encoded: list[tuple[RTCRtpCodecParameters, JitterFrame]]
-    ) -> tuple[list[VideoFrame], int]:
-        """On a thread: the frames, and how many could not be decoded."""
-        frames, failed = [], 0
-        for codec, frame in encoded:
+    def _decode_waiting(self, input: VideoInput) -> None:
+        """Decode all that waits. Runs on a thread, once at a time."""
+        while True:
+            with self._lock:
+                if not self._encoded:
+                    self._decoding = None
+                    return
+                codec, encoded = self._encoded.popleft()
             if self._decodes != codec.name:
                 self._decoder = get_decoder(codec)
                 self._decoder.codec.thread_count = 1  # threads are the worker's
                 self._decodes = codec.name
             try:
-                frames += self._decoder.decode(frame)
+                for frame in self._decoder.decode(encoded):
+                    input.put(frame)
             except FFmpegError:
-                failed += 1
-        return frames, failed
-
-    def _decoded(self, decoding: "asyncio.Future[tuple[list[VideoFrame], int]]") -> None:
-        self._decoding = None
-        if decoding.cancelled():
-            return
-        frames, failed = decoding.result()
-        if failed:
-            packets_broken.inc(failed)
-            self._needs_key_frame = True
-        if self._input is not None:
-            for frame in frames:
-                self._input.put(frame)
-            self._decode_next()
+                packets_broken.inc()
+                self._failed = True
 
     def _ask_for_key_frame(self, source: int) -> None:
         if (now := self._loop.time()) - self._asked_at >= REQUEST_INTERVAL:

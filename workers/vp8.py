@@ -18,9 +18,8 @@ from workers.codec_threads import available_cpus
 CLOCK_RATE = 90_000
 """Hz of RTP timestamps (RFC 7741, 4.1)."""
 SPEED = 10
-"""Of 16. With the 6 of aiortc and its filter for noise a frame takes half as much CPU again, and its
-PSNR is lower, as what a handler gives was filtered by the coder that sent it
-(`benchmarks/vp8_speed.py`)."""
+"""Of 16. aiortc's 6 and its filter for noise take half as much CPU again, for a lower PSNR: what a
+handler gives was filtered by the coder that sent it (`benchmarks/vp8_speed.py`)."""
 SPEED_BEHIND = 12
 """While the worker's codec threads have too much to do."""
 LARGE = 1280 * 720

@@ -8,11 +8,13 @@ from typing import Generic, TypeVar
 
 from prometheus_client import Counter
 
+from workers.changes import tell
+
 Frame = TypeVar("Frame")
 
 
 class WaitingFrames(Generic[Frame]):
-    """A queue that is filled on the loop and emptied on a thread or on the loop.
+    """A queue that is filled and emptied on the loop or on a thread.
 
     Args:
         limit: frames that wait at most.
@@ -28,12 +30,13 @@ class WaitingFrames(Generic[Frame]):
         self._frames: deque[tuple[float, Frame]] = deque()
         self._closed = False
         self._ready = asyncio.Event()
+        self._waiter: tuple[asyncio.AbstractEventLoop, int] | None = None  # and its thread
 
     def __len__(self) -> int:
         return len(self._frames)
 
     def put(self, frame: Frame) -> None:
-        """Add a frame. Called on the loop."""
+        """Add a frame. May be called from any thread."""
         with self._filled:
             if self._closed:
                 return
@@ -42,7 +45,13 @@ class WaitingFrames(Generic[Frame]):
                 self._drop()
             self._frames.append((monotonic(), frame))
             self._filled.notify()
-        self._ready.set()
+            waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            loop, thread = waiter
+            if thread == threading.get_ident():
+                self._ready.set()
+            else:
+                tell(loop, self._ready.set)
 
     def get(self) -> Frame | None:
         """The next frame, waiting on the calling thread; None after `close`."""
@@ -53,11 +62,13 @@ class WaitingFrames(Generic[Frame]):
 
     async def next(self) -> Frame | None:
         """`get` for the loop."""
-        while not self._frames and not self._closed:
-            self._ready.clear()
+        while True:
+            with self._filled:
+                if self._frames or self._closed:
+                    return self._take()
+                self._ready.clear()
+                self._waiter = asyncio.get_running_loop(), threading.get_ident()
             await self._ready.wait()
-        with self._filled:
-            return self._take()
 
     def close(self) -> None:
         """End both kinds of waiting. Called on the loop."""

@@ -26,6 +26,7 @@ from rayrtc.logs import configure
 from rayrtc.settings import Settings
 from workers import calls
 from workers.draining import Draining
+from workers.frame_memory import keep_frame_memory
 from workers.handler_thread import left_behind
 from workers.lease import LeaseRenewal
 from workers.load import LoadMeter
@@ -107,6 +108,7 @@ class MediaWorker:
         configure(self._settings, worker_id=worker_id)
         faulthandler.register(STACKS_SIGNAL, file=2)
         sys.setswitchinterval(SWITCH_INTERVAL)
+        keep_frame_memory()
         self._worker_id = worker_id
         self._code_version = code_version
         self._needs = needs

@@ -182,7 +182,7 @@ async def test_a_decoder_that_is_behind_goes_on_with_a_key_frame(
         _, receiver = ends(cn)
         before = frames_skipped._value.get()
         with monkeypatch.context() as stuck:
-            stuck.setattr(receiver, "_decode_next", lambda: None)
+            stuck.setattr(receiver, "_decode_waiting", lambda input: None)
             await until(lambda: frames_skipped._value.get() > before)
         assert frames_skipped._value.get() == before + MAX_BEHIND + 1
         assert not receiver._encoded

@@ -74,3 +74,4 @@ def test_a_handler_file_needs_no_ray_no_aiortc_and_no_server() -> None:
     loaded = {name.split(".")[0] for name in done.stdout.split()}
     assert not loaded & FORBIDDEN["rayrtc"]
     assert not loaded & {"espeakng_loader", "hama", "huggingface_hub", "onnxruntime"}, "models"
+    assert "httpx" not in loaded, "every process of a system would take longer to start"

@@ -229,6 +229,7 @@ class AiortcClient:
                 return
             assert isinstance(frame, av.AudioFrame)
             samples = frame.to_ndarray().reshape(-1)[:: len(frame.layout.channels)]
+            self.rate = frame.sample_rate
             self.samples.append(samples)
             self.arrivals.append(time.monotonic())
 

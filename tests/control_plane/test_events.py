@@ -138,8 +138,10 @@ async def test_a_reader_may_come_a_little_before_its_connection(
 async def test_refusals_come_before_the_stream(replica: Replica, workers: Workers) -> None:
     await workers(1)
     api = await replica(sse_clients_max=1)
-    for path in ("/updates", "/outputs", "/outputs/latest"):
-        status, body = await api.get(path, webrtc_id="nobody")
+    paths = ("/updates", "/outputs", "/outputs/latest")
+    for status, body in await asyncio.gather(
+        *(api.get(path, webrtc_id="nobody") for path in paths)
+    ):
         assert (status, body["meta"]["error"]) == (404, "unknown_connection")
     await api.offer("alice")
     for cursor in ("x", "1", "1-", "-1-1", "1-1-1", "1" * 16 + "-1", "\u0661-\u0661", "$"):

@@ -251,6 +251,7 @@ async def test_the_slower_side_holds_up_the_faster_one(replica: Replica, workers
                 before = sent
                 await asyncio.sleep(0.5)
         assert sent < 200, "20 MB are more than the kernel buffers"
+        client._response.connection.transport.abort()  # type: ignore[union-attr]
 
 
 async def test_a_stopping_replica_closes_its_sockets(

@@ -310,6 +310,7 @@ async def test_a_client_that_reads_nothing_holds_up_its_handler_and_is_given_up(
         await until(lambda: len(channel._pending) == 256, timeout=10)  # type: ignore[attr-defined]
         await until(lambda: host.reasons == [EndReason.CLIENT_CLOSED], timeout=10)
         assert not len(host.connections)
+        client.socket._response.connection.transport.abort()  # it would wait for an answer
 
 
 async def test_a_burst_of_audio_is_bounded() -> None:

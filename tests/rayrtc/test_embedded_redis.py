@@ -2,6 +2,7 @@
 
 import asyncio
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,10 @@ from rayrtc.embedded_redis import EmbeddedRedis, NoServer, find_server
 
 
 @pytest.fixture(autouse=True)
-def _fresh_search() -> None:
+def _fresh_search() -> Iterator[None]:
     find_server.cache_clear()
+    yield
+    find_server.cache_clear()  # what it found is not there for the tests that follow
 
 
 def script(folder: Path, name: str, output: str) -> None:

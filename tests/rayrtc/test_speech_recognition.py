@@ -1,6 +1,7 @@
 """Moonshine behind FastRTC's names, with a stand-in for its package and weights."""
 
 import sys
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -34,10 +35,12 @@ class Tokenizer:
 
 
 @pytest.fixture(autouse=True)
-def package(monkeypatch: pytest.MonkeyPatch) -> None:
+def package(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(StandIn, "made", [])
     module = SimpleNamespace(MoonshineOnnxModel=StandIn, load_tokenizer=Tokenizer)
     monkeypatch.setitem(sys.modules, "moonshine_onnx", module)
+    get_stt_model.cache_clear()
+    yield
     get_stt_model.cache_clear()
 
 

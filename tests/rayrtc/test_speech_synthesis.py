@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,7 +28,9 @@ TEXT = "Hello there. How are you? It is 3.5 degrees!"
 
 
 @pytest.fixture(autouse=True)
-def fresh() -> None:
+def fresh() -> Iterator[None]:
+    get_tts_model.cache_clear()
+    yield
     get_tts_model.cache_clear()
 
 

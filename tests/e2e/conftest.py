@@ -55,5 +55,5 @@ def stack(deployment: Stack) -> Stack:
             deployment.start_replica(name)
     deployment.wait_ready()
     # a browser that was closed is missed after half a minute only
-    wait_until(lambda: not deployment.status()["connections"], 60, "no calls", 0.5)
+    wait_until(lambda: not deployment.status()["connections"], 60, "no calls")
     return deployment

@@ -1,5 +1,6 @@
 """A whole deployment on this machine: Redis, workers on a Ray of their own, two replicas."""
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -15,6 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
+from rayrtc.settings import Settings
+from rayrtc.status import read_status
 
 ROOT = Path(__file__).parents[2]
 RAYRTC = [sys.executable, "-c", "from rayrtc.cli import main; main()"]
@@ -124,18 +128,12 @@ class Stack:
         """Until every replica is ready and the pool is full."""
         for name, url in self.replicas.items():
             wait_until(partial(_is_ready, url), timeout, name)
-        wait_until(lambda: len(self.status()["workers"]) == self.workers, timeout, "full pool", 0.5)
+        wait_until(lambda: len(self.status()["workers"]) == self.workers, timeout, "full pool")
 
     def status(self) -> dict[str, Any]:
         """What `rayrtc status --json` prints."""
-        import json
-
-        done = subprocess.run(
-            [*RAYRTC, "status", "--json"], cwd=ROOT, env=self.env, capture_output=True, timeout=30
-        )
-        assert done.returncode == 0, done.stderr.decode()
-        result: dict[str, Any] = json.loads(done.stdout)
-        return result
+        settings = Settings(redis_url=f"redis://127.0.0.1:{self.redis_port}/0")
+        return asyncio.run(read_status(settings)).to_json()
 
     def metric(self, replica: str, name: str, **labels: str) -> float:
         """The sum of a metric's samples at a replica whose labels fit."""

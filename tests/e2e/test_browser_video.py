@@ -38,7 +38,7 @@ async def call(page: Page, stack: Stack, stream: str) -> None:
     name = f"page-{stream}"
     if name not in stack.replicas:
         stack.start_replica(name, f"tests.e2e.app:{stream}")
-        stack.wait_ready()
+        await asyncio.to_thread(stack.wait_ready)
     await page.goto(stack.replicas[name])
     await page.click("#connect")
     await expect(page.locator("#state")).to_have_attribute("data-state", "connected", timeout=15000)

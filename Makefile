@@ -63,7 +63,7 @@ test-install: $(VENV)/.tests
 test: test-install
 	@$(TIMED) 'lint' $(MAKE) --no-print-directory lint
 	@$(TIMED) 'types' $(MAKE) --no-print-directory types
-	@$(TIMED) 'tests' $(BIN)/python -m pytest -m 'not compose and not quiet' --numprocesses 3 --dist loadgroup
+	@$(TIMED) 'tests' $(BIN)/python -m pytest -m 'not compose and not quiet' --numprocesses 4 --dist loadgroup --no-loadscope-reorder
 	@$(TIMED) 'tests that need a quiet machine' $(BIN)/python -m pytest -m quiet
 
 test-faults: test-install

@@ -1,6 +1,7 @@
-"""Fixtures for all tests."""
+"""Fixtures for all tests, and how several processes share the work."""
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 
 import pytest
 from redis import Redis
@@ -9,18 +10,57 @@ from tests.redis_server import RedisServer
 
 SHARED = ("deployment", "talkers", "ray_node", "base_url")
 """Fixtures that take long to make: the tests that use one run in the same process."""
+LONG = (
+    "deployment",
+    "base_url",
+    "ray_node",
+    "tests/network/test_cluster.py",
+    "tests/control_plane/test_schemathesis.py",
+    "tests/workers/test_reply_on_pause.py",
+    "talkers",
+    "tests/network/test_nat.py",
+    "tests/network/test_turn_and_loss.py",
+    "tests/e2e/test_dev_recovers.py",
+    "tests/e2e/test_dev_leaves_nothing.py",
+    "tests/workers/test_service.py",
+)
+"""Groups, or files of tests, that take half a minute and more, those first that take longest."""
 
 
 @pytest.hookimpl(tryfirst=True)  # the plugin that forms the groups has the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Says which tests stay together when several processes share the work.
-
-    Those of a shared fixture, of a file with a fixture of its own, and else each alone.
-    """
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Function]) -> None:
+    """Says which tests stay together, and which begin first, when several processes share them."""
     for item in items:
-        fixtures = getattr(item, "fixturenames", ())
-        shared = next((name for name in SHARED if name in fixtures), None)
-        item.add_marker(pytest.mark.xdist_group(shared or item.nodeid.partition("::")[0]))
+        if group := group_of(item):
+            item.add_marker(pytest.mark.xdist_group(group))
+    if hasattr(config, "workerinput"):
+        items[:] = spread(items)
+
+
+def group_of(item: pytest.Function) -> str | None:
+    """The shared fixture of a test, else the file when its tests share one; None: it runs alone."""
+    fixtures = item._fixtureinfo.name2fixturedefs
+    if shared := next((name for name in SHARED if name in fixtures), None):
+        return shared
+    scopes = {definitions[-1].scope for definitions in fixtures.values()}
+    return item.nodeid.partition("::")[0] if "module" in scopes else None
+
+
+def spread(items: Sequence[pytest.Function]) -> list[pytest.Function]:
+    """The long groups with equal parts of the other tests between them.
+
+    Long ones need the processors, others mostly wait: side by side neither is held up.
+    """
+    long = defaultdict[str, list[pytest.Function]](list)
+    short = list[pytest.Function]()
+    for item in items:
+        mark = item.get_closest_marker("xdist_group")
+        group = mark.args[0] if mark else item.nodeid.partition("::")[0]
+        (long[group] if group in LONG else short).append(item)
+    ordered = list[pytest.Function]()
+    for number, group in enumerate(LONG):
+        ordered += [*long[group], *short[number :: len(LONG)]]
+    return ordered
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from control_plane import endpoints
 from control_plane.sse import event
 from rayrtc.cluster.client import Cluster
 from rayrtc.cluster.models import EndReason
@@ -135,13 +136,14 @@ async def test_a_reader_may_come_a_little_before_its_connection(
     await early.close()
 
 
-async def test_refusals_come_before_the_stream(replica: Replica, workers: Workers) -> None:
+async def test_refusals_come_before_the_stream(
+    replica: Replica, workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoints, "EVENTS_WAIT", 0.1)
     await workers(1)
     api = await replica(sse_clients_max=1)
-    paths = ("/updates", "/outputs", "/outputs/latest")
-    for status, body in await asyncio.gather(
-        *(api.get(path, webrtc_id="nobody") for path in paths)
-    ):
+    for path in ("/updates", "/outputs", "/outputs/latest"):
+        status, body = await api.get(path, webrtc_id="nobody")
         assert (status, body["meta"]["error"]) == (404, "unknown_connection")
     await api.offer("alice")
     for cursor in ("x", "1", "1-", "-1-1", "1-1-1", "1" * 16 + "-1", "\u0661-\u0661", "$"):

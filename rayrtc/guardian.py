@@ -16,10 +16,14 @@ import time
 from pathlib import Path
 
 from rayrtc import events
+from rayrtc.cluster.redis import UNREACHABLE, RedisPools
+from rayrtc.cluster.registry import Registry
 from rayrtc.descendants import MARK, Descendants, adopt_orphans, reap_orphans
 from rayrtc.embedded_redis import EmbeddedRedis, NoServer
 from rayrtc.service_process import ServiceFailed, ServiceProcess, inherited, python_command
 from rayrtc.settings import Settings, get_settings
+
+logger = logging.getLogger(__name__)
 
 KILL_TIMEOUT = 10.0
 """Seconds for SIGKILL to take effect on everything that is left."""
@@ -73,6 +77,7 @@ class Guardian:
         started = time.monotonic()
         redis = EmbeddedRedis(self._directory)
         await self._keep(group, self._redis(redis)).first_ready.wait()
+        await self._begin(redis.url)
         workers = self._keep(group, self._workers(redis.url))
         control_plane = self._keep(group, self._control_plane(redis.url))
         await workers.first_ready.wait()
@@ -80,6 +85,17 @@ class Guardian:
         self._descendants.observe()
         seconds = time.monotonic() - started
         events.write("ready", seconds=seconds, redis=redis.url, **workers.facts)
+
+    async def _begin(self, redis_url: str) -> None:
+        """Nobody has called before, so nobody need wait for workers to return their calls."""
+        settings = self._settings.model_copy(update={"redis_url": redis_url})
+        pools = RedisPools(settings)
+        try:
+            await Registry(pools.commands, settings).begin()
+        except UNREACHABLE as error:
+            logger.warning("the first call will wait: %s", error)
+        finally:
+            await pools.aclose()
 
     def _keep(self, group: asyncio.TaskGroup, service: ServiceProcess) -> ServiceProcess:
         self._services.append(service)

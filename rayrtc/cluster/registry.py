@@ -300,6 +300,10 @@ class Registry:
         remaining: int = await self._settling(keys=[self._keys.epoch], args=[_ms(self._settle)])
         return remaining / 1000
 
+    async def begin(self) -> None:
+        """Take the registry of a new Redis as complete: no worker has connections to return."""
+        await self._redis.set(self._keys.epoch, 0, px=_ms(self._keep), nx=True)
+
     async def withdraw(self, worker_id: str, reason: EndReason) -> list[ConnectionRecord]:
         """Remove a worker that is known to be gone, and take it as draining should it come back.
 

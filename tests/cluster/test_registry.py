@@ -102,6 +102,25 @@ async def test_nothing_is_reserved_while_workers_return_to_an_empty_redis(
     assert await registry.reserve("echo", 3, "c1")
 
 
+async def test_a_new_registry_is_complete_with_its_first_worker(registry: Registry) -> None:
+    await registry.begin()
+    with pytest.raises(NoWorkerAvailable):
+        await registry.reserve("echo", 3, "c1")
+    await registry.renew(make_lease(), [])
+    assert (await registry.reserve("echo", 3, "c1")).worker_id == "w1"
+
+
+async def test_an_emptied_registry_is_not_taken_for_a_new_one(
+    registry: Registry, pools: RedisPools
+) -> None:
+    await registry.begin()
+    await registry.renew(make_lease(), [])
+    await pools.commands.flushall()
+    await registry.renew(make_lease(), [])
+    with pytest.raises(NoWorkerAvailable, match="rebuilt"):
+        await registry.reserve("echo", 3, "c1")
+
+
 async def test_an_unconfirmed_reservation_frees_everything_by_itself(settled: Registry) -> None:
     lease = make_lease(slots=1)
 

@@ -44,6 +44,7 @@ async def test_tracker_follows_a_red_square() -> None:
             assert abs(seen()["share"] - 48 * 48 / (320 * 240)) < 0.006
             # a white line where the square's left edge is
             edge = round(0.7 * 320) - 24
+            await until(lambda: len(client.pictures) > 0)
             await until(lambda: client.pictures[-1][125:160, edge - 2 : edge + 4].max() > 200)
             set_input(connection, 1, "blue", 0.25)
             await until(lambda: not seen()["found"])

@@ -60,10 +60,13 @@ test-install: $(VENV)/.tests
 	@$(TIMED) 'network tools' sh deploy/setup/network.sh
 	@$(TIMED) 'GStreamer' sh deploy/setup/gstreamer.sh
 
+# Two cores are enough for four processes: most tests wait. tests/conftest.py orders the tests.
+SHARED_OUT := --numprocesses 4 --dist loadgroup --no-loadscope-reorder
+
 test: test-install
 	@$(TIMED) 'lint' $(MAKE) --no-print-directory lint
 	@$(TIMED) 'types' $(MAKE) --no-print-directory types
-	@$(TIMED) 'tests' $(BIN)/python -m pytest -m 'not compose and not quiet' --numprocesses 4 --dist loadgroup --no-loadscope-reorder
+	@$(TIMED) 'tests' $(BIN)/python -m pytest -m 'not compose and not quiet' $(SHARED_OUT)
 	@$(TIMED) 'tests that need a quiet machine' $(BIN)/python -m pytest -m quiet
 
 test-faults: test-install

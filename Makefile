@@ -60,13 +60,16 @@ test-install: $(VENV)/.tests
 	@$(TIMED) 'network tools' sh deploy/setup/network.sh
 	@$(TIMED) 'GStreamer' sh deploy/setup/gstreamer.sh
 
-# Two cores are enough for four processes: most tests wait. tests/conftest.py orders the tests.
-SHARED_OUT := --numprocesses 4 --dist loadgroup --no-loadscope-reorder
+# Whole systems need the processors of a machine with two; the other tests mostly wait, and judge
+# times. Each part starts those that take longest first (tests/conftest.py).
+SYSTEMS := tests/e2e tests/network tests/conformance
+PYTEST := $(BIN)/python -m pytest -m 'not compose and not quiet' --dist loadgroup --no-loadscope-reorder
 
 test: test-install
 	@$(TIMED) 'lint' $(MAKE) --no-print-directory lint
 	@$(TIMED) 'types' $(MAKE) --no-print-directory types
-	@$(TIMED) 'tests' $(BIN)/python -m pytest -m 'not compose and not quiet' $(SHARED_OUT)
+	@$(TIMED) 'tests' $(PYTEST) --numprocesses 4 $(addprefix --ignore=,$(SYSTEMS))
+	@$(TIMED) 'tests of whole systems' $(PYTEST) --numprocesses 3 $(SYSTEMS)
 	@$(TIMED) 'tests that need a quiet machine' $(BIN)/python -m pytest -m quiet
 
 test-faults: test-install

@@ -1,7 +1,6 @@
 """Fixtures for all tests, and how several processes share the work."""
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import pytest
 from redis import Redis
@@ -34,7 +33,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Func
         if group := group_of(item):
             item.add_marker(pytest.mark.xdist_group(group))
     if hasattr(config, "workerinput"):
-        items[:] = spread(items)
+        items.sort(key=rank)
 
 
 def group_of(item: pytest.Function) -> str | None:
@@ -46,21 +45,11 @@ def group_of(item: pytest.Function) -> str | None:
     return item.nodeid.partition("::")[0] if "module" in scopes else None
 
 
-def spread(items: Sequence[pytest.Function]) -> list[pytest.Function]:
-    """The long groups with equal parts of the other tests between them.
-
-    Long ones need the processors, others mostly wait: side by side neither is held up.
-    """
-    long = defaultdict[str, list[pytest.Function]](list)
-    short = list[pytest.Function]()
-    for item in items:
-        mark = item.get_closest_marker("xdist_group")
-        group = mark.args[0] if mark else item.nodeid.partition("::")[0]
-        (long[group] if group in LONG else short).append(item)
-    ordered = list[pytest.Function]()
-    for number, group in enumerate(LONG):
-        ordered += [*long[group], *short[number :: len(LONG)]]
-    return ordered
+def rank(item: pytest.Function) -> int:
+    """Where a test comes: the place of its group in `LONG`, or behind all of them."""
+    mark = item.get_closest_marker("xdist_group")
+    group = mark.args[0] if mark else item.nodeid.partition("::")[0]
+    return LONG.index(group) if group in LONG else len(LONG)
 
 
 @pytest.fixture(scope="session")

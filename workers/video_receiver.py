@@ -42,6 +42,7 @@ REQUEST_INTERVAL = 0.3
 MAX_PIXELS = MAX_SIDE**2
 """Of a picture; a few bytes can claim to be a larger one, which would fill the worker's memory."""
 
+_VP8_START = b"\x9d\x01\x2a"
 _H264_KEY_FRAME = re.compile(rb"\x00\x00\x01[\x05\x25\x45\x65\x07\x27\x47\x67]")
 """The begin of an IDR slice or a sequence parameter set (ITU-T H.264, 7.4.1)."""
 
@@ -220,7 +221,7 @@ def _resends(codec: RTCRtpCodecParameters) -> bool:
 def _is_key_frame(codec: RTCRtpCodecParameters, data: bytes) -> bool:
     """Whether decoding can begin with a frame."""
     if codec.name == "VP8":
-        return not data[0] & 1  # RFC 6386, 9.1
+        return not data[0] & 1 and data[3:6] == _VP8_START  # RFC 6386, 9.1
     return _H264_KEY_FRAME.search(data) is not None
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from tests.clients import PictureTrack
-from tests.workers.host import calling, hosting, losing, until
+from tests.workers.host import calling, hosting, until
 from tests.workers.test_combinations import flip, is_flipped
-from tests.workers.test_video_path import PLI, client_ends, ends, record_requests
+from tests.workers.test_video_path import PLI, ends, lose_for_good
 from workers.vp8 import CLOCK_RATE
 
 
@@ -57,15 +57,7 @@ async def test_after_a_hole_a_key_frame_is_asked_for(monkeypatch: pytest.MonkeyP
 
     async with hosting(look, modality="video") as host, calling(host, kinds=["video"]) as (c, _):
         await until(lambda: len(frames) > 5)
-        sender, _ = client_ends(c)
-        asked = record_requests(sender)
-
-        async def refuse(number: int) -> None:
-            pass
-
-        monkeypatch.setattr(sender, "_retransmit", refuse)
-        with losing(host, every=3) as count:
-            await until(lambda: count[0] >= 3)
+        asked = await lose_for_good(c, host, monkeypatch, packets=1)
         before = len(frames)
         await until(lambda: len(frames) > before + 10)
         assert asked[PLI] >= 1

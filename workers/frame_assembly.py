@@ -12,7 +12,8 @@ PATIENCE = 0.5
 REORDERING = 0.1
 """The same if it is not, so that it can only be late."""
 MAX_AHEAD = 1024
-"""Packets that a new one may be away from the others; farther, it begins a new numbering."""
+"""Packets that a new one may be away from the newest and from the frame to come; farther, it begins
+a new numbering. So this is also what waits at most."""
 
 
 class FrameAssembly:
@@ -30,6 +31,7 @@ class FrameAssembly:
         self._next = 0  # of the first packet after those that are there
         self._newest = -1
         self._tail = False  # the frame to come may lack its first packets
+        self._skipped = False  # what waited was dropped for a new numbering
         self._missing: dict[int, tuple[float, float]] = {}  # seen missing, last asked for
 
     def add(self, packet: Packet, now: float) -> list[list[Packet]]:
@@ -39,7 +41,9 @@ class FrameAssembly:
             now: seconds of any clock.
         """
         number = self._unwrapped(packet.sequence_number)
-        if self._first < 0 or abs(number - self._newest) > MAX_AHEAD:
+        anew = number - self._first >= MAX_AHEAD or self._newest - number > MAX_AHEAD
+        if self._first < 0 or anew:
+            self._skipped = self._first >= 0
             self._packets.clear()
             self._missing.clear()
             self._first = self._next = number
@@ -69,9 +73,10 @@ class FrameAssembly:
         What is left of the frames that they belonged to is dropped, and with it a frame that begins
         right behind them: it cannot be told from the end of another.
         """
+        skipped, self._skipped = self._skipped, False
         oldest = next(iter(self._missing.values()), None)
         if oldest is None or now - oldest[0] < self._patience:
-            return False, []
+            return skipped, []
         late = [n for n, (seen, _) in self._missing.items() if now - seen >= self._patience]
         for number in late:
             del self._missing[number]

@@ -95,7 +95,7 @@ class RtpReceiver:
             return
         try:
             packet = rtp.parse(self.transport._rx_srtp.unprotect(data))
-        except (pylibsrtp.Error, rtp.RtpError):
+        except (pylibsrtp.Error, ValueError):  # the latter also if it is longer than any packet
             self.broken.inc()
             return
         new = (source := self._sources.get(packet.ssrc)) is None

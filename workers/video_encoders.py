@@ -31,7 +31,7 @@ class VideoEncoder(Protocol):
         """The payloads of a frame's packets; none if it is left out to keep to the bit rate.
 
         Args:
-            frame: its `pts` in 1/90000 s, growing.
+            frame: its `pts` in 1/90000 s, growing; may be changed.
             key: make it a key frame.
             bitrate: bit/s, which is kept to what fits the size of the frame.
             speed: as `VP8Encoder.set_speed`.
@@ -65,13 +65,16 @@ class VP8:
 
 
 class Other:
-    """H.264 by aiortc."""
+    """H.264 by aiortc, of pictures with even sides: libx264 takes no others."""
 
     def __init__(self, codec: RTCRtpCodecParameters) -> None:
         self._encoder: Any = get_encoder(codec)
 
     def encode(self, frame: VideoFrame, key: bool, bitrate: int, speed: int) -> list[bytes]:
-        self._encoder.target_bitrate = within(bitrate, frame.width * frame.height)
+        width, height = max(2, frame.width & ~1), max(2, frame.height & ~1)
+        if (width, height) != (frame.width, frame.height):
+            frame = frame.reformat(width, height)
+        self._encoder.target_bitrate = within(bitrate, width * height)
         payloads: list[bytes] = self._encoder.encode(frame, key)[0]
         return payloads
 

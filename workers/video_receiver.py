@@ -5,6 +5,7 @@ frame is asked for: without it those that follow cannot be decoded.
 """
 
 import asyncio
+import re
 import struct
 import threading
 from collections import deque
@@ -32,12 +33,18 @@ from workers.codec_threads import codec_threads
 from workers.frame_assembly import FrameAssembly
 from workers.rtp_receiver import RtpReceiver
 from workers.rtp_transport import send_rtcp
-from workers.video import VideoInput
+from workers.video import MAX_SIDE, VideoInput
 
 MAX_BEHIND = 30
 """Encoded frames that wait for a decoder, above which they are dropped: a second of video."""
 REQUEST_INTERVAL = 0.3
-"""Seconds between two requests for a key frame."""
+"""Seconds between two requests for a key frame, and that a new source has for its first."""
+MAX_PIXELS = MAX_SIDE**2
+"""Of a picture; a few bytes can claim to be a larger one, which would fill the worker's memory."""
+
+_VP8_START = b"\x9d\x01\x2a"
+_H264_KEY_FRAME = re.compile(rb"\x00\x00\x01[\x05\x25\x45\x65\x07\x27\x47\x67]")
+"""The begin of an IDR slice or a sequence parameter set (ITU-T H.264, 7.4.1)."""
 
 packets_broken = Counter(
     "rayrtc_worker_video_packets_broken_total",
@@ -92,6 +99,7 @@ class VideoReceiver(RtpReceiver):
             await asyncio.wait([asyncio.wrap_future(decoding)])
 
     def _take(self, packet: rtp.Packet, new: bool) -> None:
+        now = self._loop.time()
         self._estimate(packet)
         codec = self._codecs[packet.payload_type]
         if is_rtx(codec):
@@ -102,7 +110,7 @@ class VideoReceiver(RtpReceiver):
             codec = self._codecs[packet.payload_type]
         elif new:
             self._assembly = FrameAssembly(_resends(codec))
-        now = self._loop.time()
+            self._needs_key_frame, self._asked_at = True, now
         frames = self._assembly.add(packet, now)
         lost, further = self._assembly.give_up(now)
         if lost or self._failed:
@@ -113,7 +121,7 @@ class VideoReceiver(RtpReceiver):
             send_rtcp(self.transport, request)
         for frame in frames + further:
             self._assembled(codec, frame)
-        if self._needs_key_frame:
+        if self._needs_key_frame and self._input is not None:
             self._ask_for_key_frame(packet.ssrc)
 
     def _original(self, packet: rtp.Packet, codec: RTCRtpCodecParameters) -> rtp.Packet | None:
@@ -138,11 +146,15 @@ class VideoReceiver(RtpReceiver):
         estimate = self._estimator.add(
             arrival_time_ms=clock.current_ms(),
             abs_send_time=int.from_bytes(sent, "big"),
-            payload_size=len(packet.payload),
+            payload_size=len(packet.payload) or 1,  # it divides by the rate
             ssrc=packet.ssrc,
         )
         if estimate is not None:
-            message = pack_remb_fci(*estimate)
+            bitrate, sources = estimate
+            for ssrc in sources:
+                if ssrc not in self._sources:
+                    del self._estimator.ssrcs[ssrc]
+            message = pack_remb_fci(bitrate, list(self._estimator.ssrcs))
             send_rtcp(
                 self.transport, RtcpPsfbPacket(RTCP_PSFB_APP, self._rtcp_ssrc, 0, fci=message)
             )
@@ -150,6 +162,7 @@ class VideoReceiver(RtpReceiver):
     def _assembled(self, codec: RTCRtpCodecParameters, packets: list[rtp.Packet]) -> None:
         try:
             data = b"".join([depayload(codec, p.payload) for p in packets if p.payload])
+            _check_size(codec, data)
         except (ValueError, struct.error):
             packets_broken.inc()
             self._needs_key_frame = True
@@ -171,23 +184,29 @@ class VideoReceiver(RtpReceiver):
         self._needs_key_frame = True
 
     def _decode_waiting(self, input: VideoInput) -> None:
-        """Decode all that waits. Runs on a thread, once at a time."""
-        while True:
-            with self._lock:
-                if not self._encoded:
-                    self._decoding = None
-                    return
-                codec, encoded = self._encoded.popleft()
-            if self._decodes != codec.name:
-                self._decoder = get_decoder(codec)
-                self._decoder.codec.thread_count = 1  # threads are the worker's
-                self._decodes = codec.name
-            try:
-                for frame in self._decoder.decode(encoded):
-                    input.put(frame)
-            except FFmpegError:
-                packets_broken.inc()
-                self._failed = True
+        """Decode what has waited longest. Runs on a thread, once at a time.
+
+        What else waits comes after the frames of other connections.
+        """
+        with self._lock:
+            if not self._encoded:
+                self._decoding = None
+                return
+            codec, encoded = self._encoded.popleft()
+        if self._decodes != codec.name:
+            self._decoder = get_decoder(codec)
+            self._decoder.codec.thread_count = 1  # threads are the worker's
+            self._decoder.codec.options = {"max_pixels": str(MAX_PIXELS)}
+            self._decodes = codec.name
+        try:
+            for frame in self._decoder.decode(encoded):
+                input.put(frame)
+        except FFmpegError:
+            packets_broken.inc()
+            self._failed = True
+        with self._lock:
+            again = codec_threads().submit(self._decode_waiting, input) if self._encoded else None
+            self._decoding = again
 
     def _ask_for_key_frame(self, source: int) -> None:
         if (now := self._loop.time()) - self._asked_at >= REQUEST_INTERVAL:
@@ -200,5 +219,19 @@ def _resends(codec: RTCRtpCodecParameters) -> bool:
 
 
 def _is_key_frame(codec: RTCRtpCodecParameters, data: bytes) -> bool:
-    """Whether decoding can begin with a frame. Of other codecs than VP8 the decoder finds out."""
-    return codec.name != "VP8" or not data[0] & 1  # RFC 6386, 9.1
+    """Whether decoding can begin with a frame."""
+    if codec.name == "VP8":
+        return not data[0] & 1 and data[3:6] == _VP8_START  # RFC 6386, 9.1
+    return _H264_KEY_FRAME.search(data) is not None
+
+
+def _check_size(codec: RTCRtpCodecParameters, data: bytes) -> None:
+    """Whether a VP8 frame may be decoded; of H.264 FFmpeg finds out before it takes memory.
+
+    Raises:
+        ValueError: its picture is larger than `MAX_PIXELS`.
+    """
+    if codec.name == "VP8" and len(data) >= 10 and _is_key_frame(codec, data):
+        width, height = (value & 0x3FFF for value in struct.unpack_from("<HH", data, 6))
+        if width * height > MAX_PIXELS:
+            raise ValueError(f"a picture of {width} x {height} pixels")

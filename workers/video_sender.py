@@ -32,6 +32,8 @@ from workers.vp8 import SPEED, SPEED_BEHIND
 
 HISTORY = 256
 """Packets that can be sent again: those of more than a second at the usual bit rates."""
+RESEND_INTERVAL = 0.05
+"""Seconds until a packet is sent again once more, however often a client asks for it."""
 KEY_FRAME_INTERVAL = 0.3
 """Seconds between two key frames that a client asks for; each is as large as many others."""
 
@@ -60,6 +62,7 @@ class VideoSender(RtpSender):
         self._key_frame_wanted = False
         self._key_frame_at = float("-inf")
         self._history: list[_Sent | None] = [None] * HISTORY
+        self._resent_at = [float("-inf")] * HISTORY
         self._resent: Header | None = None
         self._resent_number = random16() >> 1
         self._sending: asyncio.Task[None] | None = None
@@ -91,13 +94,14 @@ class VideoSender(RtpSender):
                 continue
             key = self._key_frame_due()
             speed = SPEED_BEHIND if threads.behind else SPEED
+            timestamp = self._origin + frame.pts & 0xFFFFFFFF  # before FFmpeg changes it
             try:
                 payloads = await threads.run(encoder.encode, frame, key, self._bitrate, speed)
             except (ValueError, FFmpegError):
                 frames_uncoded.inc()
                 continue
             if self._can_send:
-                self._send(payloads, self._origin + frame.pts & 0xFFFFFFFF)
+                self._send(payloads, timestamp)
 
     def _key_frame_due(self) -> bool:
         now = self._loop.time()
@@ -111,12 +115,13 @@ class VideoSender(RtpSender):
         for left, payload in enumerate(payloads, 1 - len(payloads)):
             sent = _Sent(self._number, timestamp, left == 0, payload)
             self._history[sent.number % HISTORY] = sent
+            self._resent_at[sent.number % HISTORY] = float("-inf")
             self._send_packet(payload, timestamp, sent.marker)
 
     async def _handle_rtcp_packet(self, packet: Any) -> None:
         if isinstance(packet, RtcpRtpfbPacket) and packet.fmt == RTCP_RTPFB_NACK:
             for number in packet.lost:
-                self._send_again(number)
+                self._send_again(number & 0xFFFF)  # aiortc counts on from 65535
         elif isinstance(packet, RtcpPsfbPacket):
             if packet.fmt in (RTCP_PSFB_PLI, RTCP_PSFB_FIR):
                 self._key_frame_wanted = True
@@ -136,6 +141,9 @@ class VideoSender(RtpSender):
         sent = self._history[number % HISTORY]
         if sent is None or sent.number != number or not self._can_send:
             return
+        if (now := self._loop.time()) - self._resent_at[number % HISTORY] < RESEND_INTERVAL:
+            return
+        self._resent_at[number % HISTORY] = now
         if self._resent is None:
             assert self._header is not None
             head, payload = self._header, sent.payload

@@ -121,6 +121,7 @@ def library() -> ctypes.CDLL:
     lib.vpx_codec_get_cx_data.argtypes = [_Pointer, _Pointer]
     lib.vpx_codec_get_cx_data.restype = ctypes.POINTER(_Packet)
     lib.vpx_codec_destroy.argtypes = [_Pointer]
+    lib.vpx_img_wrap.restype = _Pointer
     lib.vpx_img_wrap.argtypes = [_Pointer, _Int, ctypes.c_uint, ctypes.c_uint, _Int, _Pointer]
     _check_structures(lib)
     return lib

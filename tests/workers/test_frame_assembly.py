@@ -129,3 +129,27 @@ def test_what_waits_is_bounded() -> None:
         assembly.add(packet(number, number), number / 10_000)
         assembly.give_up(number / 10_000)
         assert len(assembly._packets) + len(assembly._missing) <= PATIENCE * 10_000 + 2
+
+
+@pytest.mark.parametrize("jump", [MAX_AHEAD + 1, -MAX_AHEAD - 2])
+def test_after_a_new_numbering_frames_are_missing(jump: int) -> None:
+    """As after seconds without a network: only a key frame helps the decoder on."""
+    assembly = FrameAssembly(resends=True)
+    for each in stream(1, 5000):
+        assembly.add(each, 0.0)
+    assert assembly.give_up(0.0) == (False, [])
+    assembly.add(packet(5002 + jump, 1), 0.0)
+    assert assembly.give_up(0.0) == (True, [])
+    assert assembly.give_up(0.0) == (False, [])
+
+
+@pytest.mark.parametrize("step", [1, 2, MAX_AHEAD - 1])
+@pytest.mark.parametrize("resends", [True, False])
+def test_no_numbers_fill_the_memory(step: int, resends: bool) -> None:
+    """A frame without end, and packets that each skip many."""
+    assembly = FrameAssembly(resends)
+    for number in range(0, 3000 * step, step):
+        assembly.add(packet(number, 0), 0.0)
+        assembly.give_up(0.0)
+        assert len(assembly._packets) + len(assembly._missing) <= MAX_AHEAD
+        assert len(assembly.asked_for(0.0)) <= MAX_AHEAD

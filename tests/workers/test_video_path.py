@@ -10,7 +10,7 @@ import pytest
 from aiortc.rtp import RTCP_PSFB_APP, RTCP_PSFB_PLI, RTCP_RTPFB_NACK, RtcpPsfbPacket, pack_remb_fci
 
 from tests.clients import AiortcClient, PictureTrack
-from tests.workers.host import calling, hosting, losing, until
+from tests.workers.host import Host, calling, hosting, losing, until
 from tests.workers.test_combinations import flip, is_flipped
 from workers.connection import Connection
 from workers.video_encoders import START_BITRATE
@@ -42,6 +42,22 @@ def record_requests(sender: Any) -> Counter[tuple[int, int]]:
         await handle(packet)
 
     sender._handle_rtcp_packet = handle_and_count
+    return asked
+
+
+async def lose_for_good(
+    client: AiortcClient, host: Host, monkeypatch: pytest.MonkeyPatch, packets: int
+) -> Counter[tuple[int, int]]:
+    """Lose every other packet from the client, which sends none again; what it was asked since."""
+    sender, _ = client_ends(client)
+    asked = record_requests(sender)
+
+    async def refuse(number: int) -> None:
+        pass
+
+    monkeypatch.setattr(sender, "_retransmit", refuse)
+    with losing(host, every=2) as count:
+        await until(lambda: count[0] >= 2 * packets)
     return asked
 
 
@@ -148,15 +164,7 @@ async def test_after_a_hole_the_handler_gets_whole_pictures_only(
 
     async with hosting(look, modality="video") as host, calling(host, kinds=["video"]) as (c, _):
         await until(lambda: len(frames) > 5)
-        sender, _ = client_ends(c)
-        asked = record_requests(sender)
-
-        async def refuse(number: int) -> None:
-            pass
-
-        monkeypatch.setattr(sender, "_retransmit", refuse)
-        with losing(host, every=2) as count:
-            await until(lambda: count[0] >= 6)
+        asked = await lose_for_good(c, host, monkeypatch, packets=3)
         before = len(frames)
         await until(lambda: len(frames) > before + 10)
         assert asked[PLI] >= 1

@@ -1,7 +1,8 @@
 """Passes frames between a client's WebSocket and a worker's, as they are, both ways.
 
-Nothing is queued here: a side that takes no frames is not read from the other one, so that TCP
-holds up the sender.
+Under `rayrtc control-plane` their bytes go through as they come (`control_plane.splice`), under any
+other server message by message. Nothing is queued here: a side that takes no frames is not read
+from the other one, so that TCP holds up the sender.
 """
 
 import asyncio
@@ -10,19 +11,40 @@ import logging
 from aiohttp import ClientWebSocketResponse, WSMsgType
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from control_plane.client_socket import ClientSocket
 from control_plane.limits import FRAME_MAX, SEND_TIMEOUT
+from control_plane.splice import End, Splice
+from control_plane.worker_socket import WorkerSocket
 from rayrtc.errors import InvalidMessage, RayRTCError, TooLarge
 from rayrtc.messages import create_message
+from rayrtc.websocket_frames import NORMAL
 
 logger = logging.getLogger(__name__)
 
-NORMAL = 1000
 INTERNAL_ERROR = 1011
-"""Close codes (RFC 6455, 7.4.1)."""
+"""Close code (RFC 6455, 7.4.1)."""
+
+
+async def splice(client: WebSocket, socket: ClientSocket, worker: WorkerSocket) -> None:
+    """Pass bytes on until either side ends; then both are closed.
+
+    Args:
+        socket: that of `client`.
+    """
+    spliced = Splice(socket, worker)
+    try:
+        end = await spliced.run()
+    except RayRTCError as error:
+        await refuse(client, error)
+        return
+    if end is End.WORKER:
+        await close(client, NORMAL)
+    elif end is End.WORKER_LOST and spliced.client_between_frames:
+        await _tell_lost(client)
 
 
 async def relay(client: WebSocket, worker: ClientWebSocketResponse) -> None:
-    """Pass frames on until either side ends; then both are closed."""
+    """Pass messages on until either side ends; then both are closed."""
     tasks = {
         asyncio.create_task(_to_worker(client, worker)),
         asyncio.create_task(_to_client(worker, client)),
@@ -56,11 +78,15 @@ async def _to_client(worker: ClientWebSocketResponse, client: WebSocket) -> None
         if not await _send(client, frame.data):
             return
     if worker.close_code != NORMAL:
-        logger.warning("the worker's WebSocket ended with %s", worker.close_code)
-        await _send(client, create_message("error", "The connection to the server was lost."))
-        await close(client, INTERNAL_ERROR)
+        await _tell_lost(client)
     else:
         await close(client, NORMAL)
+
+
+async def _tell_lost(client: WebSocket) -> None:
+    logger.warning("a worker's WebSocket was lost")
+    await _send(client, create_message("error", "The connection to the server was lost."))
+    await close(client, INTERNAL_ERROR)
 
 
 async def receive_text(client: WebSocket) -> str | None:

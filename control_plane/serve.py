@@ -11,6 +11,7 @@ from typing import Any
 import uvicorn
 
 from control_plane.app import create_app
+from control_plane.client_socket import ClientSocket
 from control_plane.forwarded import ForwardedHeaders
 from control_plane.limits import FRAME_MAX
 from control_plane.replica import Replica, replica_of
@@ -23,7 +24,7 @@ BACKLOG = 2048
 
 WEBSOCKETS: dict[str, Any] = {
     # reads no further frame until the one before was taken
-    "ws": "websockets-sansio",
+    "ws": ClientSocket,
     # the routes refuse what is over their own limit, and say so
     "ws_max_size": 2 * FRAME_MAX,
     "ws_ping_interval": 10.0,

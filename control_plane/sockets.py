@@ -3,22 +3,22 @@
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from aiohttp import ClientWebSocketResponse
 from fastapi import WebSocket
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
+from control_plane.client_socket import client_socket
 from control_plane.limits import (
     FRAMES_BEFORE_START_MAX,
     SOCKETS_STARTING_MAX,
     START_TIMEOUT,
     RequestTimeout,
 )
-from control_plane.relay import NORMAL, close, receive_text, refuse, relay
+from control_plane.relay import close, receive_text, refuse, relay, splice
 from control_plane.replica import Replica
 from control_plane.twilio import check_handshake
 from rayrtc.cluster.models import ConnectionId, ConnectionRequest, SocketRequest
@@ -31,10 +31,14 @@ from rayrtc.errors import (
     UnsupportedTrack,
 )
 from rayrtc.stream import Stream
+from rayrtc.websocket_frames import NORMAL
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Transport = Literal["websocket", "telephone"]
+Open = Callable[[str, SocketRequest, float], Awaitable[T]]
+"""Opens a WebSocket to the worker at an address, within so many seconds."""
 
 _IDS: dict[Transport, str] = {"websocket": "websocket_id", "telephone": "streamSid"}
 """The member of `start` that is the connection's id."""
@@ -77,7 +81,7 @@ class Sockets:
                 if connection_id is None:
                     await close(client, NORMAL)
                     return
-                worker = await self._assign(connection_id, transport)
+                relaying = await self._assign(client, connection_id, transport)
             outcome = "answered"
         except RayRTCError as error:
             outcome = error.code
@@ -93,7 +97,7 @@ class Sockets:
         finally:
             metrics.socket_starts.labels(name, transport, outcome).inc()
         with metrics.sockets.labels(transport).track_inprogress():
-            await relay(client, worker)
+            await relaying
 
     @asynccontextmanager
     async def _starting(self) -> AsyncIterator[None]:
@@ -110,16 +114,22 @@ class Sockets:
         finally:
             self._replica.sockets_starting -= 1
 
-    async def _assign(self, connection_id: str, transport: Transport) -> ClientWebSocketResponse:
-        services = self._replica.services
+    async def _assign(
+        self, client: WebSocket, connection_id: str, transport: Transport
+    ) -> Coroutine[None, None, None]:
+        """Have a worker take the client. Returns what passes on their frames."""
+        workers = self._replica.services.workers
+        if (socket := client_socket(client)) is not None:
+            spliced = await self._ask(connection_id, transport, workers.open_spliced)
+            return splice(client, socket, spliced)
+        return relay(client, await self._ask(connection_id, transport, workers.open_socket))
 
-        async def ask(
-            address: str, request: ConnectionRequest, timeout: float
-        ) -> ClientWebSocketResponse:
+    async def _ask(self, connection_id: str, transport: Transport, open: Open[T]) -> T:
+        async def ask(address: str, request: ConnectionRequest, timeout: float) -> T:
             socket = SocketRequest(**dict(request), transport=transport)
-            return await services.workers.open_socket(address, socket, timeout)
+            return await open(address, socket, timeout)
 
-        assigned = await services.assignment.assign(
+        assigned = await self._replica.services.assignment.assign(
             self._stream.name,
             self._stream.concurrency_limit,
             connection_id,

@@ -13,6 +13,7 @@ from aiohttp import (
 )
 from pydantic import BaseModel, ValidationError
 
+from control_plane.worker_socket import WorkerSocket, open_worker_socket
 from rayrtc.cluster.models import (
     CandidateRequest,
     EndReason,
@@ -39,6 +40,7 @@ CONNECTIONS_MAX = 1024
 IDLE_TIMEOUT = 10.0
 """Seconds that an unused socket is kept; less than the server keeps it."""
 
+SOCKET_PATH = "/v1/websocket"
 HEARTBEAT = 10.0
 """Seconds between the pings that find a worker which has vanished."""
 CLOSE_TIMEOUT = 2.0
@@ -87,16 +89,15 @@ class WorkerClient:
     """
 
     def __init__(self, secret: str) -> None:
+        self._headers = {"Authorization": f"Bearer {secret}"}
         self._session = ClientSession(
             connector=TCPConnector(limit=CONNECTIONS_MAX, keepalive_timeout=IDLE_TIMEOUT),
-            headers={"Authorization": f"Bearer {secret}", "Content-Type": "application/json"},
+            headers={**self._headers, "Content-Type": "application/json"},
             auto_decompress=False,
         )
 
         # WebSockets live long, and must not take the places of requests; the slots bound them
-        self._sockets = ClientSession(
-            connector=TCPConnector(limit=0), headers={"Authorization": f"Bearer {secret}"}
-        )
+        self._sockets = ClientSession(connector=TCPConnector(limit=0), headers=self._headers)
 
     async def aclose(self) -> None:
         """Close all sockets."""
@@ -125,7 +126,7 @@ class WorkerClient:
             ConnectionAlreadyExists, ConnectionClosed: told by the worker.
             WorkerRefused, WorkerSilent: another worker may be tried.
         """
-        url = address + "/v1/websocket"
+        url = address + SOCKET_PATH
         socket: ClientWebSocketResponse | None = None
         taken = False
         try:
@@ -145,6 +146,27 @@ class WorkerClient:
         finally:
             if socket is not None and not taken:
                 await socket.close()
+        if answer.refusal is not None:
+            raise _refused(url, answer.refusal)
+        return socket
+
+    async def open_spliced(
+        self, address: str, request: SocketRequest, timeout: float
+    ) -> WorkerSocket:
+        """`open_socket` for a client whose bytes are passed on as they come."""
+        url = address + SOCKET_PATH
+        socket: WorkerSocket | None = None
+        taken = False
+        try:
+            async with asyncio.timeout(timeout):
+                socket = await open_worker_socket(url, self._headers, request.model_dump_json())
+                answer = SocketAnswer.model_validate_json(await socket.answer)
+            taken = answer.refusal is None
+        except (TimeoutError, OSError, ValueError) as error:
+            raise WorkerSilent(f"{url}: {error or type(error).__name__}") from error
+        finally:
+            if socket is not None and not taken:
+                socket.transport.close()
         if answer.refusal is not None:
             raise _refused(url, answer.refusal)
         return socket

@@ -1,0 +1,186 @@
+"""Joins a client's WebSocket and a worker's, so that bytes go through as they come.
+
+Nothing is decoded: of each frame the head is looked at, for the client's limits and to know where
+one ends. Nothing is queued: a side that is full is not read for, so that TCP holds up the other.
+"""
+
+import asyncio
+from enum import Enum, auto
+
+from websockets.frames import Opcode
+
+from control_plane.client_socket import ClientSocket
+from control_plane.limits import FRAME_MAX, SEND_TIMEOUT
+from control_plane.worker_socket import WorkerSocket
+from rayrtc.errors import InvalidMessage, RayRTCError, TooLarge
+from rayrtc.websocket_frames import (
+    BINARY,
+    CONTINUATION,
+    NORMAL,
+    PING,
+    PONG,
+    TEXT,
+    Head,
+    Walk,
+)
+
+BEAT = 5.0
+"""Seconds between two looks at whether both sides still live."""
+SILENT_BEATS = 2
+"""Beats without a byte after which a side is pinged."""
+WORKER_BEATS = 3
+CLIENT_BEATS = 6
+"""Beats without a byte after which a side has vanished."""
+
+
+class End(Enum):
+    """How a splice has ended."""
+
+    CLIENT = auto()
+    """The client has closed, or is gone."""
+    WORKER = auto()
+    """The worker has closed as it should."""
+    WORKER_LOST = auto()
+    """The worker is gone, or takes nothing any more."""
+
+
+class Splice:
+    """Passes on what a client and its worker send each other, until one of them ends.
+
+    Then both sockets are between two frames, but where `client_between_frames` says otherwise; the
+    worker's is closed.
+    """
+
+    def __init__(self, client: ClientSocket, worker: WorkerSocket) -> None:
+        self._client = client
+        self._worker = worker
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[End] = self._loop.create_future()
+        self._of_client = Walk(self._check_client)
+        self._of_worker = Walk(lambda head: None)
+        self._message = 0  # bytes of the client's message so far
+        self._client_silent = 0
+        self._worker_silent = 0
+        self._client_full: asyncio.TimerHandle | None = None
+        self._worker_full: asyncio.TimerHandle | None = None
+
+    async def run(self) -> End:
+        """Pass bytes on until the end.
+
+        Raises:
+            TooLarge: the client has sent a message of more than `FRAME_MAX` bytes.
+            InvalidMessage: it has sent what is not text.
+        """
+        beat = self._loop.create_task(self._beats())
+        try:
+            self._worker.hold(self)
+            self._client.hold(self)
+            return await self._ended
+        finally:
+            beat.cancel()
+            for timer in (self._client_full, self._worker_full):
+                if timer is not None:
+                    timer.cancel()
+            if self._client_full is not None:
+                self._client.transport.abort()  # it takes nothing, so it is not waited for
+            self._client.let_go(self._of_client.close, not self._of_client.between_frames)
+            self._close_worker()
+
+    @property
+    def client_between_frames(self) -> bool:
+        """Whether the client was sent whole frames only."""
+        return self._of_worker.between_frames
+
+    # told by the client's socket
+
+    def from_client(self, data: bytes) -> None:
+        if self._ended.done():
+            return
+        self._client_silent = 0
+        try:
+            self._worker.transport.write(self._of_client.follow(data))
+        except RayRTCError as error:
+            self._ended.set_exception(error)
+        if self._of_client.close:
+            self._end(End.CLIENT)
+
+    def client_is_full(self, full: bool) -> None:
+        self._client_full = self._hold_up(full, self._worker.transport, self._client_full)
+
+    def client_lost(self) -> None:
+        self._end(End.CLIENT)
+
+    # told by the worker's socket
+
+    def from_worker(self, data: bytes) -> None:
+        if self._ended.done():
+            return
+        self._worker_silent = 0
+        self._client.transport.write(self._of_worker.follow(data))
+        if close := self._of_worker.close:
+            code = int.from_bytes(close[2:4])
+            self._end(End.WORKER if code == NORMAL else End.WORKER_LOST)
+
+    def worker_is_full(self, full: bool) -> None:
+        self._worker_full = self._hold_up(full, self._client.transport, self._worker_full)
+
+    def worker_lost(self) -> None:
+        self._end(End.WORKER_LOST)
+
+    def _check_client(self, head: Head) -> None:
+        opcode = head.opcode
+        if opcode == BINARY:
+            raise InvalidMessage("frames are text")
+        if not head.masked or not head.plain:
+            raise InvalidMessage("a frame is not as RFC 6455 has it")
+        if opcode in (TEXT, CONTINUATION):
+            self._message = head.payload + (0 if opcode == TEXT else self._message)
+            if self._message > FRAME_MAX:
+                raise TooLarge(f"a frame has at most {FRAME_MAX} bytes")
+        elif opcode not in (PING, PONG):
+            raise InvalidMessage("a frame is of no known kind")
+
+    def _end(self, how: End) -> None:
+        if not self._ended.done():
+            self._ended.set_result(how)
+
+    def _hold_up(
+        self, full: bool, other: asyncio.Transport, timer: asyncio.TimerHandle | None
+    ) -> asyncio.TimerHandle | None:
+        """Read from the other side only while this one takes it. Returns the deadline for that."""
+        if timer is not None:
+            timer.cancel()
+        if full:
+            other.pause_reading()
+            side = End.WORKER_LOST if other is self._client.transport else End.CLIENT
+            return self._loop.call_later(SEND_TIMEOUT, self._end, side)
+        if not other.is_closing():
+            other.resume_reading()
+        return None
+
+    async def _beats(self) -> None:
+        while True:
+            await asyncio.sleep(BEAT)
+            # a side that is not read from cannot give a sign of life
+            if self._worker_full is None:
+                self._client_silent += 1
+            if self._client_full is None:
+                self._worker_silent += 1
+            if self._worker_silent >= WORKER_BEATS:
+                self._end(End.WORKER_LOST)
+            elif self._client_silent >= CLIENT_BEATS:
+                self._end(End.CLIENT)
+            if self._client_silent >= SILENT_BEATS and self._of_worker.between_frames:
+                self._client.send_frame(Opcode.PING)
+            if self._worker_silent >= SILENT_BEATS and self._of_client.between_frames:
+                self._worker.send(Opcode.PING)
+
+    def _close_worker(self) -> None:
+        if self._worker.transport.is_closing():
+            return
+        if self._of_client.between_frames:
+            self._worker.send(Opcode.CLOSE, NORMAL.to_bytes(2))
+        if self._worker_full is not None:
+            self._worker.transport.abort()
+        else:
+            self._worker.transport.close()

@@ -5,7 +5,6 @@ import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 
-from aiohttp.web import WebSocketResponse
 from aiortc import RTCConfiguration
 from prometheus_client import Counter
 
@@ -30,6 +29,7 @@ from rayrtc.stream import Stream
 from rayrtc.turn_secret import worker_ice_servers
 from workers import patches
 from workers.connection import Connection, Outputs, Refused
+from workers.frame_socket import FrameSocket
 from workers.ice import parse_candidate, rtc_configuration
 from workers.telephone import Telephone
 from workers.transport import Events, Log, TransportFactory
@@ -129,7 +129,7 @@ class Connections:
             refused.labels(error.code).inc()
             raise
 
-    async def serve(self, request: SocketRequest, socket: WebSocketResponse) -> None:
+    async def serve(self, request: SocketRequest, socket: FrameSocket) -> None:
         """Serve the client behind a WebSocket until its end.
 
         Raises:
@@ -320,7 +320,7 @@ class Connections:
             self._ended.popitem(last=False)
 
 
-def _socket_transport(request: SocketRequest, socket: WebSocketResponse) -> TransportFactory:
+def _socket_transport(request: SocketRequest, socket: FrameSocket) -> TransportFactory:
     def make(events: Events, log: Log) -> WebSocket:
         if request.transport == "telephone":
             return Telephone(request.connection_id, socket, events, log)

@@ -36,9 +36,9 @@ _ENCODED: Final = _encoding()
 
 def decode(data: bytes) -> NDArray[np.int16]:
     """The samples of mu-law bytes."""
-    return _DECODED[np.frombuffer(data, np.uint8)]
+    return _DECODED.take(np.frombuffer(data, np.uint8))
 
 
 def encode(samples: NDArray[np.int16]) -> bytes:
     """The mu-law bytes of 16-bit samples of any shape, in their order."""
-    return _ENCODED[samples.reshape(-1).view(np.uint16)].tobytes()
+    return _ENCODED.take(samples.reshape(-1).view(np.uint16)).tobytes()

@@ -18,17 +18,14 @@ from rayrtc.cluster.models import (
 )
 from rayrtc.errors import RayRTCError
 from workers.connections import Connections
+from workers.frame_socket import FrameSocket
 
 logger = logging.getLogger(__name__)
 
 MAX_BODY: Final = 4 << 20
 """Bytes of a request: an offer carries up to `RAYRTC_PAYLOAD_MAX` of inputs."""
-FRAME_MAX: Final = 1 << 20
-"""Bytes of a WebSocket frame; the control plane lets through less of a client's."""
 REQUEST_TIMEOUT: Final = 5.0
 """Seconds until the first frame of a WebSocket, and for closing it."""
-HEARTBEAT: Final = 10.0
-"""Seconds between the pings that find a control plane which has vanished."""
 STOP_TIMEOUT: Final = 2.0
 """Seconds that running requests are given when the server stops."""
 
@@ -108,22 +105,22 @@ class WorkerServer:
 
     async def _websocket(self, request: web.Request) -> web.WebSocketResponse:
         """Take a client's frames from the control plane: a `SocketRequest`, then as they are."""
-        socket = web.WebSocketResponse(
-            timeout=REQUEST_TIMEOUT, heartbeat=HEARTBEAT, compress=False, max_msg_size=FRAME_MAX
-        )
-        await socket.prepare(request)
+        handshake = web.WebSocketResponse(compress=False)
+        await handshake.prepare(request)
+        assert request.transport is not None
+        socket = FrameSocket(request.transport)
         try:
-            first = await socket.receive_str(timeout=REQUEST_TIMEOUT)
+            first = await socket.first(REQUEST_TIMEOUT)
             await self._connections.serve(SocketRequest.model_validate_json(first), socket)
         except RayRTCError as error:
-            await _refuse(socket, error.code, error.detail)
+            _refuse(socket, error.code, error.detail)
         except ValidationError as error:
-            await _refuse(socket, "invalid_request", str(error.errors(include_input=False)))
-        except (TimeoutError, TypeError):
+            _refuse(socket, "invalid_request", str(error.errors(include_input=False)))
+        except (TimeoutError, ConnectionError):
             logger.warning("a WebSocket without a request")
         finally:
-            await socket.close()
-        return socket
+            await socket.close(REQUEST_TIMEOUT)
+        return handshake
 
     async def _metrics_text(self, _: web.Request) -> web.Response:
         return web.Response(
@@ -139,10 +136,10 @@ async def _read(request: web.Request, model: type[M]) -> M:
     return model.model_validate_json(await request.read())
 
 
-async def _refuse(socket: web.WebSocketResponse, code: str, detail: str) -> None:
+def _refuse(socket: FrameSocket, code: str, detail: str) -> None:
     refusal = WorkerRefusal(code=code, detail=detail)
     try:
-        await socket.send_str(SocketAnswer(refusal=refusal).model_dump_json())
+        socket.send(SocketAnswer(refusal=refusal).model_dump_json().encode())
     except ConnectionError:
         logger.info("a refused WebSocket went away first")
 

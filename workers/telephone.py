@@ -8,11 +8,11 @@ import asyncio
 import json
 from typing import Any
 
-from aiohttp.web import WebSocketResponse
-
 from rayrtc.handlers import StreamHandlerBase
+from workers.frame_socket import FrameSocket
+from workers.playback import Chunk
 from workers.transport import Events, Log
-from workers.websocket import WebSocket, encode
+from workers.websocket import WebSocket
 
 RATE = 8000
 """Hz, both ways."""
@@ -31,11 +31,14 @@ class Telephone(WebSocket):
 
     websocket = "telephone"
 
-    def __init__(
-        self, stream_sid: str, socket: WebSocketResponse, events: Events, log: Log
-    ) -> None:
+    def __init__(self, stream_sid: str, socket: FrameSocket, events: Events, log: Log) -> None:
         super().__init__(socket, events, log)
         self._stream_sid = stream_sid
+        head = self._message("media", media={"payload": ""})
+        self._media_head = head.removesuffix('"}}').encode()
+        self._played = 0.0
+        """Loop time of the last audio sent."""
+        self._marking: asyncio.TimerHandle | None = None
         self._marks = 0
         self._heard = 0
         """The last mark that Twilio has reported."""
@@ -90,24 +93,26 @@ class Telephone(WebSocket):
         self._reported.set()
         return True
 
-    async def _play(self) -> None:
-        marked = True
-        while True:
-            try:
-                async with asyncio.timeout(None if marked else PAUSE):
-                    chunk = await self._output.next()
-            except TimeoutError:
-                marked = True
-                await self._write(self._mark())
-                continue
-            if chunk is None:
-                return
-            marked = False
-            self._holds = True
-            await self._write(self._media_message(chunk.pcm))
+    def _send_audio(self, chunk: Chunk) -> None:
+        super()._send_audio(chunk)
+        self._holds = True
+        self._played = self._loop.time()
+        if self._marking is None:
+            self._marking = self._loop.call_later(PAUSE, self._mark_pause)
 
-    def _media_message(self, pcm: bytes) -> str:
-        return self._message("media", media={"payload": encode(pcm)})
+    def _mark_pause(self) -> None:
+        """Put a mark behind what was sent, if that was a while ago."""
+        since = self._loop.time() - self._played
+        if since < PAUSE:
+            self._marking = self._loop.call_later(PAUSE - since, self._mark_pause)
+        else:
+            self._marking = None
+            self._send(self._mark().encode())
+
+    async def close(self) -> None:
+        if self._marking is not None:
+            self._marking.cancel()
+        await super().close()
 
     def _mark(self) -> str:
         self._marks += 1

@@ -4,23 +4,23 @@ The socket is the control plane's, which passes on the client's frames as they a
 """
 
 import asyncio
-import base64
-import json
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import numpy as np
-from aiohttp import WSMsgType
-from aiohttp.web import WebSocketResponse
+from pydantic_core import from_json
 
 from rayrtc.cluster.models import SocketAnswer
 from rayrtc.errors import ConnectionClosed
 from rayrtc.handlers import StreamHandlerBase
 from workers import mulaw
 from workers.audio import AudioInput
+from workers.frame_socket import FrameSocket
 from workers.media import Media
 from workers.outbox import Outbox, messages_ignored
-from workers.playback import Playback
+from workers.pacer import TICK, pacer_of
+from workers.playback import Chunk, Playback
 from workers.samples import Samples
 from workers.transport import Events, Log, Transport
 
@@ -77,16 +77,20 @@ class WebSocket(Transport):
     """
 
     websocket = "websocket"
+    _media_head = b'{"event": "media", "media": {"payload": "'
+    """What precedes the samples of a message."""
 
-    def __init__(self, socket: WebSocketResponse, events: Events, log: Log) -> None:
+    def __init__(self, socket: FrameSocket, events: Events, log: Log) -> None:
         self._socket = socket
         self._events = events
         self._log = log
         self._loop = asyncio.get_running_loop()
+        self._pacer = pacer_of(self._loop)
+        self._next: float | None = None  # loop time of the pacer's next call
+        self._waits_for_room = False
         self.channel: SocketChannel = SocketChannel(self._loop, self._write)
         self._input_rate = 0
         self._answered = False
-        self._stopped = False
 
     def check(self) -> None:
         """Nothing: the control plane has looked at the client's `start`."""
@@ -104,49 +108,48 @@ class WebSocket(Transport):
     async def answer(self) -> str:
         """Tell the control plane that the connection is taken."""
         try:
-            await self._socket.send_str(SocketAnswer().model_dump_json())
-        except (ConnectionError, RuntimeError) as error:
+            self._socket.send(SocketAnswer().model_dump_json().encode())
+        except ConnectionError as error:
             raise ConnectionClosed("the client went away") from error
         self._answered = True
         return ""
 
     def start(self) -> None:
-        self._events.spawn(self._read())
+        self._socket.listen(self._received, self._events.closed)
         self._events.spawn(self.channel.run())
         self._events.connected()
 
     def receive(self) -> None:
-        self._events.spawn(self._play())
+        self._output.on_filled(self._play)
+        self._play()
 
     async def close(self) -> None:
         if hasattr(self, "media"):
             self.media.stop()
-        if not self._answered:
-            return  # who opened the socket tells why and closes it
-        try:
-            async with asyncio.timeout(CLOSE_TIMEOUT):
-                await self._socket.close()
-        except (TimeoutError, ConnectionError, RuntimeError) as error:
-            self._log.info("the socket did not close in order: %r", error)
+        if self._answered:  # else who opened the socket tells why and closes it
+            await self._socket.close(CLOSE_TIMEOUT)
 
-    async def _read(self) -> None:
-        """Take the client's frames until it goes."""
-        while (frame := await self._socket.receive()).type is WSMsgType.TEXT:
-            message = _parse(frame.data)
-            if message is None or not self._take(message.get("event"), message):
-                messages_ignored.inc()
-            if self._stopped:
-                break
-        self._events.closed()
+    # what the client sends
+
+    def _received(self, message: bytes) -> None:
+        """Take a client's message."""
+        try:
+            parsed = from_json(message)
+        except ValueError:
+            parsed = None
+            if not _is_utf8(message):
+                self._socket.fail_decoding()
+        if not isinstance(parsed, dict) or not self._take(parsed.get("event"), parsed):
+            messages_ignored.inc()
 
     def _take(self, event: Any, message: dict[str, Any]) -> bool:
-        """Do what a frame asks for; whether it was understood."""
+        """Do what a message asks for; whether it was understood."""
         if event == "media":
             return self._take_media(message.get("media"))
         if event == "ping":
             self.channel.send('{"event": "pong"}')
         elif event == "stop":
-            self._stopped = True
+            self._events.closed()
         else:
             return False
         return True
@@ -156,40 +159,75 @@ class WebSocket(Transport):
         if not isinstance(payload, str):
             return False
         try:
-            samples = mulaw.decode(base64.b64decode(payload))
+            samples = mulaw.decode(a2b_base64(payload))
         except ValueError:
             return False
         self._input.put(Samples(self._input_rate, 1, samples))
         return True
 
-    async def _play(self) -> None:
-        """Send what the handler emits, when it is due."""
-        while (chunk := await self._output.next()) is not None:
-            await self._write(self._media_message(chunk.pcm))
+    # what it is sent
 
-    def _media_message(self, pcm: bytes) -> str:
-        return json.dumps({"event": "media", "media": {"payload": encode(pcm)}})
+    def _play(self) -> None:
+        """Send what the handler has emitted and is due, unless the client takes nothing."""
+        if self._waits_for_room:
+            return
+        while (chunk := self._output.take(self._loop.time())) is not None:
+            self._send_audio(chunk)
+            if self._socket.full:
+                self._waits_for_room = True
+                self._events.spawn(self._play_on())
+                return
+        when = self._output.next_at
+        if when is not None and (self._next is None or when < self._next - TICK):
+            self._next = when
+            self._pacer.at(when, self._tick)
+
+    def _tick(self, _: float) -> None:
+        self._next = None
+        self._play()
+
+    async def _play_on(self) -> None:
+        """Go on when the client takes more."""
+        if await self._has_room():
+            self._waits_for_room = False
+            self._play()
+
+    def _send_audio(self, chunk: Chunk) -> None:
+        self._send(self._media_message(chunk.pcm))
+
+    def _media_message(self, pcm: bytes) -> bytes:
+        samples = b2a_base64(mulaw.encode(np.frombuffer(pcm, np.int16)), newline=False)
+        return self._media_head + samples + b'"}}'
 
     async def _write(self, text: str) -> None:
-        """Send a frame; waits while the client takes none."""
+        """Send a message; waits while the client takes none."""
+        self._send(text.encode())
+        await self._has_room()
+
+    def _send(self, message: bytes) -> None:
         try:
-            async with asyncio.timeout(SEND_TIMEOUT):
-                await self._socket.send_str(text)
-        except (TimeoutError, ConnectionError, RuntimeError) as error:
-            self._log.info("a frame was not sent: %r", error)
+            self._socket.send(message)
+        except ConnectionError as error:
+            self._log.info("a message was not sent: %r", error)
             self._events.closed()
 
+    async def _has_room(self) -> bool:
+        """Wait until the client takes more; whether it does in time."""
+        if not self._socket.full:
+            return True
+        try:
+            async with asyncio.timeout(SEND_TIMEOUT):
+                await self._socket.room()
+        except (TimeoutError, ConnectionError) as error:
+            self._log.info("the client takes nothing: %r", error)
+            self._events.closed()
+            return False
+        return True
 
-def encode(pcm: bytes) -> str:
-    """16-bit samples as base64 of mu-law."""
-    samples = np.frombuffer(pcm, np.int16)
-    return base64.b64encode(mulaw.encode(samples)).decode("ascii")
 
-
-def _parse(text: str) -> dict[str, Any] | None:
-    """The JSON object of a frame; None for anything else."""
+def _is_utf8(data: bytes) -> bool:
     try:
-        message = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return message if isinstance(message, dict) else None
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -63,9 +63,10 @@ class Sent:
             if self.before_clear is None:
                 self.before_clear = self.count
 
-        def counting_message(pcm: bytes) -> str:
+        def counting_message(pcm: bytes) -> bytes:
             self.count += 1
-            return str(message(pcm))
+            sent: bytes = message(pcm)
+            return sent
 
         handler._clear_queue, transport._media_message = counting_clear, counting_message
 

@@ -7,6 +7,7 @@ outside of the worker, by the service of its node.
 import asyncio
 import logging
 import os
+import re
 import signal
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from rayrtc.cluster.outputs import append_lost
 from rayrtc.cluster.redis import UNREACHABLE
 from rayrtc.cluster.registry import Registry
 from rayrtc.settings import Settings
+from workers.kernel_file import KernelFile
 from workers.load import CGROUP
 
 logger = logging.getLogger(__name__)
@@ -37,8 +39,19 @@ WITHDRAW_TIMEOUT = 1.0
 END_TIMEOUT = 2.0
 """Seconds for the memory of a killed process to be free again."""
 
+PROC = Path("/proc")
 STACKS_SIGNAL = signal.SIGUSR1
 """On it a worker writes the stacks of all its threads to standard error."""
+
+
+PAGE = os.sysconf("SC_PAGE_SIZE")
+"""Bytes."""
+
+_CACHED = (b"inactive_file", b"active_file")
+_TOTAL = re.compile(rb"^MemTotal: +(\d+) kB", re.MULTILINE)
+_AVAILABLE = re.compile(rb"^MemAvailable: +(\d+) kB", re.MULTILINE)
+_FILES = [re.compile(rb"^%s (\d+)" % name, re.MULTILINE) for name in _CACHED]
+_FILES_V1 = [re.compile(rb"^total_%s (\d+)" % name, re.MULTILINE) for name in _CACHED]
 
 
 class NodeMemory:
@@ -48,38 +61,72 @@ class NodeMemory:
     """
 
     def __init__(self, root: Path = CGROUP) -> None:
-        self._root = root
+        names = ("memory.max", "memory.current", "memory.stat")
+        self._files = _FILES
+        if not (root / names[0]).exists():
+            root, self._files = root / "memory", _FILES_V1
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.stat")
+        self._limit, self._used, self._stat = (KernelFile(root / name) for name in names)
+        self._machine = KernelFile(PROC / "meminfo")
 
     def read(self) -> tuple[int, int]:
         """Bytes in total and bytes available: those of the group, if it is limited and fuller."""
-        machine = psutil.virtual_memory()
-        total, available = int(machine.total), int(machine.available)
-        group = self._group()
+        total, available = self._of_machine()
+        group = self._of_group()
         if group is not None and group[0] < total:
             return group[0], min(group[1], available)
         return total, available
 
-    def _group(self) -> tuple[int, int] | None:
+    def _of_machine(self) -> tuple[int, int]:
         try:
-            limit, used, prefix = self._read("memory.max"), self._read("memory.current"), ""
-            folder = self._root
-            if limit is None:
-                limit = self._read("memory/memory.limit_in_bytes")
-                used, prefix = self._read("memory/memory.usage_in_bytes"), "total_"
-                folder = self._root / "memory"
-            if limit is None or used is None or limit == "max":
+            told = self._machine.read()
+            return _number(_TOTAL, told) << 10, _number(_AVAILABLE, told) << 10
+        except (OSError, ValueError):  # no Linux, or a very old one
+            memory = psutil.virtual_memory()
+            return int(memory.total), int(memory.available)
+
+    def _of_group(self) -> tuple[int, int] | None:
+        try:
+            limit = self._limit.read()
+            if limit.startswith(b"max"):
                 return None
-            stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-            files = int(stat[prefix + "inactive_file"]) + int(stat[prefix + "active_file"])
-            return int(limit), max(0, int(limit) - int(used) + files)
-        except (OSError, ValueError, KeyError):
+            used, stat = int(self._used.read()), self._stat.read()
+            files = sum(_number(pattern, stat) for pattern in self._files)
+            return int(limit), max(0, int(limit) - used + files)
+        except (OSError, ValueError):
             return None
 
-    def _read(self, name: str) -> str | None:
-        try:
-            return (self._root / name).read_text().strip()
-        except OSError:
-            return None
+
+def _number(pattern: re.Pattern[bytes], told: bytes) -> int:
+    """The number of the line that the pattern is of.
+
+    Raises:
+        ValueError: there is no such line.
+    """
+    if (found := pattern.search(told)) is None:
+        raise ValueError(f"no {pattern.pattern!r}")
+    return int(found[1])
+
+
+class WorkerMemory:
+    """The memory of one worker's process."""
+
+    def __init__(self, process: psutil.Process) -> None:
+        self.process = process
+        self._pages = KernelFile(PROC / str(process.pid) / "statm")
+
+    def read(self) -> int:
+        """Bytes that it has to itself.
+
+        Raises:
+            psutil.Error: the process has ended.
+        """
+        told = self._pages.read_or_none()
+        if told:
+            resident, shared = told.split(None, 3)[1:3]
+            return (int(resident) - int(shared)) * PAGE
+        memory = self.process.memory_info()
+        return int(memory.rss - getattr(memory, "shared", 0))
 
 
 def choose(
@@ -128,7 +175,7 @@ class MemoryGuard:
         self._memory = memory or NodeMemory()
         limit = settings.worker_memory_limit
         self._limit = None if limit is None else limit << 20
-        self._workers: dict[str, psutil.Process] = {}
+        self._workers: dict[str, WorkerMemory] = {}
         self.ended = 0
         """Workers ended so far."""
 
@@ -153,7 +200,7 @@ class MemoryGuard:
             for worker in await self._registry.workers():
                 known = worker.node != self._node_id or worker.worker_id in self._workers
                 if not known and (process := _process(worker)) is not None:
-                    self._workers[worker.worker_id] = process
+                    self._workers[worker.worker_id] = WorkerMemory(process)
         except UNREACHABLE:
             pass  # those that are known are watched on
         return self._settings.lease_interval
@@ -173,18 +220,16 @@ class MemoryGuard:
 
     def _used(self) -> dict[str, int]:
         used: dict[str, int] = {}
-        for worker_id, process in list(self._workers.items()):
+        for worker_id, memory in list(self._workers.items()):
             try:
-                memory = process.memory_info()
+                used[worker_id] = memory.read()
             except psutil.Error:
                 del self._workers[worker_id]
-                continue
-            used[worker_id] = memory.rss - getattr(memory, "shared", 0)
         return used
 
     async def _end(self, worker_id: str, why: str) -> None:
         """Stop a worker where it is, tell the readers of its calls, then end it."""
-        process = self._workers.pop(worker_id)
+        process = self._workers.pop(worker_id).process
         self.ended += 1
         connections: list[str] = []
         try:

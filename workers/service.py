@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import uvloop
+
 from rayrtc.cluster.models import Drain
 from rayrtc.cluster.redis import UNREACHABLE, Backoff, RedisPools
 from rayrtc.cluster.registry import Registry
@@ -144,7 +146,8 @@ class _Service:
         """
         try:
             self._node.start(self.on_progress)
-            asyncio.run(self.run())
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(self.run())
         except RayNodeError as error:
             raise ServiceError(str(error)) from error
         except SystemExit:

@@ -103,6 +103,9 @@ class ClientSocket(WebSocketsSansIOProtocol):
             opcode = Opcode.TEXT if self.curr_msg_data_type == "text" else Opcode.BINARY
             begin = Frame(opcode, b"".join(self.frames), fin=False)
             self.frames = []
+            # the parser does not see the rest: to it, the message ends here
+            self.conn.receive_data(Frame(Opcode.CONT, b"").serialize(mask=True))
+            self.conn.events_received()
             holder.from_client(begin.serialize(mask=True))
         partial, self._partial = self._partial, b""
         if partial and self._holder is not None:

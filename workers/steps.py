@@ -8,11 +8,17 @@ T = TypeVar("T")
 
 
 class Steps(Generic[T]):
-    """Awaits in place of what it is given; `held` are the seconds of its steps, without waits."""
+    """Awaits in place of what it is given.
+
+    Attributes:
+        held: seconds of its steps, without waits.
+        waited: whether it has let others run meanwhile.
+    """
 
     def __init__(self, work: Awaitable[T]) -> None:
         self._work = work
         self.held = 0.0
+        self.waited = False
 
     def __await__(self) -> Generator[Any, Any, T]:
         steps = self._work.__await__()
@@ -26,6 +32,7 @@ class Steps(Generic[T]):
                 return result
             finally:
                 self.held += time.monotonic() - began
+            self.waited = True
             try:
                 # a loop sends nothing into what it runs: the result is the future's
                 yield waits_for

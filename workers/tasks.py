@@ -32,6 +32,8 @@ class Tasks(Runtime):
     def __init__(self, **common: Any) -> None:
         super().__init__(**common)
         self._tasks: list[asyncio.Task[None]] = []
+        self._waited = False
+        """Whether the call that was made last has let others run meanwhile."""
         self._converter = ThreadPoolExecutor(1, "handler-convert")
 
     async def stop(self) -> None:
@@ -77,6 +79,7 @@ class Tasks(Runtime):
         finally:
             if steps is not None and steps.held > HOLD_TIME and not self._done:
                 await asyncio.sleep(steps.held)
+            self._waited = steps is not None and steps.waited
         self._succeeded(call)
         return result
 
@@ -103,7 +106,8 @@ class Tasks(Runtime):
             started = self._loop.time()
             idle = await self._call(call, function)
             left = started + IDLE_TIME - self._loop.time() if idle else 0.0
-            await asyncio.sleep(max(left, 0.0))
+            if left > 0 or not self._waited:
+                await asyncio.sleep(max(left, 0.0))
 
 
 class LoopRuntime(Tasks):

@@ -98,14 +98,16 @@ def settings(redis_url: str) -> Settings:
 
 
 @asynccontextmanager
-async def serving(app: FastAPI, settings: Settings) -> AsyncIterator[tuple[str, Server]]:
-    """The application under uvicorn, as `rayrtc control-plane` runs it."""
+async def serving(
+    app: FastAPI, settings: Settings, **options: Any
+) -> AsyncIterator[tuple[str, Server]]:
+    """The application under uvicorn, as `rayrtc control-plane` runs it but for `options`."""
     create_app(app, settings)
     config = uvicorn.Config(
         ForwardedHeaders(app, settings.trusted_proxies),
         port=0,
         http="httptools",
-        **WEBSOCKETS,
+        **{**WEBSOCKETS, **options},
         proxy_headers=False,
         lifespan="on",
         log_config=None,

@@ -11,9 +11,13 @@ from typing import Final
 from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 from websockets.server import ServerProtocol
-from websockets.speedups import apply_mask
 
 from rayrtc.websocket_frames import NORMAL, TEXT, Head, read_head, text_frame
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # where the library was installed without a compiler
+    from websockets.utils import apply_mask
 
 FRAME_MAX: Final = 1 << 20
 """Bytes of a message; the control plane lets through less of a client's."""

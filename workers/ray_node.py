@@ -77,8 +77,8 @@ UNWATCHED = {
     # new files of output are looked for twice a second, not ten times
     "RAY_LOG_MONITOR_MANY_FILES_THRESHOLD": "1",
 }
-"""For a Ray of our own, which has no dashboard. They halve what its processes take while nothing
-happens."""
+"""For a Ray of our own, which has no dashboard, unless the environment has others: what its
+processes take while nothing happens is less by a quarter."""
 CHILD = {
     "RAY_LOG_TO_STDERR": "1",
     "RAY_BACKEND_LOG_LEVEL": "error",
@@ -188,8 +188,9 @@ class RayNode:
         token = self._directory / "token"
         token.touch(mode=0o600)
         token.write_text(secrets.token_hex(32))
-        os.environ.update(LOOPBACK | UNWATCHED)
-        os.environ.update({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)})
+        os.environ.update(LOOPBACK | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)})
+        for name, value in UNWATCHED.items():
+            os.environ.setdefault(name, value)
         os.environ.pop("RAY_AUTH_TOKEN", None)
         # Workers of a reload start beside the old ones. Cores that are not there are only a number
         # to Ray, so that a small machine can run the pool that was asked for.

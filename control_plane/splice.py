@@ -151,7 +151,8 @@ class Splice:
         if timer is not None:
             timer.cancel()
         if full:
-            other.pause_reading()
+            if not other.is_closing():
+                other.pause_reading()
             side = End.WORKER_LOST if other is self._client.transport else End.CLIENT
             return self._loop.call_later(SEND_TIMEOUT, self._end, side)
         if not other.is_closing():

@@ -122,7 +122,7 @@ class FrameSocket(asyncio.Protocol):
             return
         self._holds = False
         self.data_received(b"")
-        if not self._closing:
+        if not self._transport.is_closing():
             self._transport.resume_reading()
 
     @property

@@ -59,6 +59,7 @@ class Splice:
         self._of_client = Walk(self._check_client)
         self._of_worker = Walk(lambda head: None)
         self._message = 0  # bytes of the client's message so far
+        self._refused = False  # what the client has sent, in the midst of it
         self._client_silent = 0
         self._worker_silent = 0
         self._client_full: asyncio.TimerHandle | None = None
@@ -83,7 +84,8 @@ class Splice:
                     timer.cancel()
             if self._client_full is not None:
                 self._client.transport.abort()  # it takes nothing, so it is not waited for
-            self._client.let_go(self._of_client.close, not self._of_client.between_frames)
+            inside = self._refused or not self._of_client.between_frames
+            self._client.let_go(self._of_client.close, inside)
             self._close_worker()
 
     @property
@@ -100,6 +102,7 @@ class Splice:
         try:
             self._worker.transport.write(self._of_client.follow(data))
         except RayRTCError as error:
+            self._refused = True
             self._ended.set_exception(error)
         if self._of_client.close:
             self._end(End.CLIENT)

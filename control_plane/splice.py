@@ -20,6 +20,7 @@ from rayrtc.websocket_frames import (
     PING,
     PONG,
     TEXT,
+    WHOLE_TEXT,
     Head,
     Walk,
 )
@@ -131,6 +132,9 @@ class Splice:
         self._end(End.WORKER_LOST)
 
     def _check_client(self, head: Head) -> None:
+        if head.first == WHOLE_TEXT and head.masked and head.size <= FRAME_MAX:
+            self._message = head.size  # nearly all are so
+            return
         opcode = head.opcode
         if opcode == BINARY:
             raise InvalidMessage("frames are text")

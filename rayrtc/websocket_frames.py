@@ -13,6 +13,9 @@ CLOSE: Final = 0x8
 PING: Final = 0x9
 PONG: Final = 0xA
 
+WHOLE_TEXT: Final = 0x80 | TEXT
+"""First byte of a message of text in one frame."""
+
 NORMAL: Final = 1000
 """Close code (RFC 6455, 7.4.1)."""
 

@@ -12,7 +12,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
-from rayrtc.websocket_frames import NORMAL, TEXT, Head, read_head, text_frame
+from rayrtc.websocket_frames import NORMAL, WHOLE_TEXT, Head, read_head, text_frame
 
 try:
     from websockets.speedups import apply_mask
@@ -31,8 +31,6 @@ UNSUPPORTED_DATA: Final = 1003
 INVALID_DATA: Final = 1007
 TOO_BIG: Final = 1009
 """Close codes (RFC 6455, 7.4.1)."""
-
-_WHOLE: Final = 0x80 | TEXT
 
 
 class FrameSocket(asyncio.Protocol):
@@ -165,7 +163,7 @@ class FrameSocket(asyncio.Protocol):
     def _take_frame(self, head: Head, data: bytes, at: int) -> None:
         begin = at + head.begin
         payload = data[begin : at + head.size]
-        if head.first == _WHOLE and head.masked and not self._in_parts and not self._closing:
+        if head.first == WHOLE_TEXT and head.masked and not self._in_parts and not self._closing:
             self._take(apply_mask(payload, data[begin - 4 : begin]))
             return
         self._library.receive_data(data[at : at + head.size])

@@ -78,7 +78,7 @@ UNWATCHED = {
     "RAY_LOG_MONITOR_MANY_FILES_THRESHOLD": "1",
 }
 """For a Ray of our own, which has no dashboard, unless the environment has others: what its
-processes take while nothing happens is less by a quarter."""
+processes take while nothing happens is less by a fifth."""
 CHILD = {
     "RAY_LOG_TO_STDERR": "1",
     "RAY_BACKEND_LOG_LEVEL": "error",

@@ -1,7 +1,8 @@
 """Joins a client's WebSocket and a worker's, so that bytes go through as they come.
 
 Nothing is decoded: of each frame the head is looked at, for the client's limits and to know where
-one ends. Nothing is queued: a side that is full is not read for, so that TCP holds up the other.
+one ends. What a client sends waits for the next tick, 5 ms at most. Nothing else is queued: a side
+that is full is not read for, so that TCP holds up the other.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ from websockets.frames import Opcode
 
 from control_plane.client_socket import ClientSocket
 from control_plane.limits import FRAME_MAX, SEND_TIMEOUT
+from control_plane.ticks import ticks_of
 from control_plane.worker_socket import WorkerSocket
 from rayrtc.errors import InvalidMessage, RayRTCError, TooLarge
 from rayrtc.websocket_frames import (
@@ -25,6 +27,8 @@ from rayrtc.websocket_frames import (
     Walk,
 )
 
+WAITING_MAX = 16 << 10
+"""Bytes of a client that wait for the next tick at most; what is more goes on at once."""
 BEAT = 5.0
 """Seconds between two looks at whether both sides still live."""
 SILENT_BEATS = 2
@@ -59,6 +63,8 @@ class Splice:
         self._ended: asyncio.Future[End] = self._loop.create_future()
         self._of_client = Walk(self._check_client)
         self._of_worker = Walk(lambda head: None)
+        self._ticks = ticks_of(self._loop)
+        self._waiting = b""  # for the next tick
         self._message = 0  # bytes of the client's message so far
         self._refused = False  # what the client has sent, in the midst of it
         self._client_silent = 0
@@ -86,6 +92,7 @@ class Splice:
             if self._client_full is not None:
                 self._client.transport.abort()  # it takes nothing, so it is not waited for
             inside = self._refused or not self._of_client.between_frames
+            self._flush()
             self._client.let_go(self._of_client.close, inside)
             self._close_worker()
 
@@ -101,12 +108,26 @@ class Splice:
             return
         self._client_silent = 0
         try:
-            self._worker.transport.write(self._of_client.follow(data))
+            self._to_worker(self._of_client.follow(data))
         except RayRTCError as error:
             self._refused = True
             self._ended.set_exception(error)
         if self._of_client.close:
             self._end(End.CLIENT)
+
+    def _to_worker(self, data: bytes) -> None:
+        if not data:
+            return
+        self._waiting += data
+        if len(self._waiting) > WAITING_MAX:
+            self._flush()
+        elif len(self._waiting) == len(data):
+            self._ticks.join(self._flush)
+
+    def _flush(self) -> None:
+        if self._waiting and not self._worker.transport.is_closing():
+            self._worker.transport.write(self._waiting)
+        self._waiting = b""
 
     def client_is_full(self, full: bool) -> None:
         self._client_full = self._hold_up(full, self._worker.transport, self._client_full)
@@ -181,6 +202,7 @@ class Splice:
             if self._client_silent >= SILENT_BEATS and self._of_worker.between_frames:
                 self._client.send_frame(Opcode.PING)
             if self._worker_silent >= SILENT_BEATS and self._of_client.between_frames:
+                self._flush()
                 self._worker.send(Opcode.PING)
 
     def _close_worker(self) -> None:

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 from websockets.frames import Opcode
 
-from control_plane import limits, splice
+from control_plane import limits, splice, ticks
 from control_plane.app import create_app
 from rayrtc.cluster.client import Cluster
 from rayrtc.settings import Settings
@@ -219,3 +219,17 @@ async def test_a_call_goes_on_while_others_come_and_go(replica: Replica, workers
                 await other.send_str("y")
                 assert await other.receive_str(timeout=5) == "y"
         await echo(socket, "z")
+
+
+async def test_small_messages_go_on_together_and_in_order(
+    replica: Replica, workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits for the tick keeps its order with what is too much to wait, and with the end."""
+    monkeypatch.setattr(ticks, "TICK", 0.2)
+    await workers()
+    async with raw_socket((await replica()).url + PATH) as socket:
+        await socket.send(START)
+        await echo(socket)
+        sent = [b"1", b"2" * splice.WAITING_MAX, b"3", b"4" * 2 * splice.WAITING_MAX, b"5"]
+        await socket.send(*(frame(Opcode.TEXT, message) for message in sent), apart=0.01)
+        assert [(await socket.receive())[1] for _ in sent] == sent

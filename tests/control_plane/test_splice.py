@@ -191,7 +191,7 @@ async def test_a_worker_that_takes_nothing_holds_up_its_client_and_is_given_up(
         finally:
             flooding.cancel()
             await asyncio.gather(flooding, return_exceptions=True)
-    assert 0 < sent < 200, "20 MB are more than the kernel buffers"
+    assert 0 < sent < 1000, "100 MB are more than the kernel buffers"
 
 
 async def test_under_another_server_messages_pass(settings: Settings, workers: Workers) -> None:

@@ -3,6 +3,7 @@
 import inspect
 import threading
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any
 
 from av.video.frame import VideoFrame
@@ -58,8 +59,10 @@ class FunctionHandler(StreamHandlerBase):
     @property
     def lacks_arguments(self) -> bool:
         """A function of frames: whether it cannot be called before the client sets inputs."""
-        if self.latest_args:
-            return False
+        return not self.latest_args and self._needs_arguments
+
+    @cached_property
+    def _needs_arguments(self) -> bool:
         try:
             inspect.signature(self.function).bind(None)
         except TypeError:
@@ -108,7 +111,7 @@ class FrameRuntime(Threads):
         assert source is not None
         assert output is not None
         if self._handler.lacks_arguments:
-            output.write_blocking(frame)
+            output.show(frame)
             return
         pixels = source.to_array(frame)
         result = self._handler.function(pixels, *self._handler.arguments)
@@ -123,7 +126,7 @@ class FrameRuntime(Threads):
             return
         emitted = split_video(result)
         if emitted.frame is pixels and source.shows(frame, pixels):
-            output.write_blocking(frame)  # needs no conversion
+            output.show(frame)  # needs no conversion
             emitted = emitted._replace(frame=None)
         self._play(emitted)
 

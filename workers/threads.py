@@ -92,7 +92,11 @@ class Threads(Runtime):
             return True
         self._put_outputs(emitted)
         if emitted.frame is not None and (output := self._media.video_output) is not None:
-            output.write_blocking(output.to_frame(emitted.frame), wait)
+            frame = output.to_frame(emitted.frame)
+            if wait:
+                output.write_blocking(frame, wait)
+            else:
+                output.show(frame)
         if emitted.audio is not None and self._media.output is not None:
             self._media.output.write_blocking(*emitted.audio)
         self._end(emitted)

@@ -7,6 +7,7 @@ what waits longer than `MAX_AGE` for a slow handler is dropped, and the newest f
 import asyncio
 import threading
 from collections import deque
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -32,6 +33,8 @@ OUTPUT_SECONDS = 0.2
 REPEAT_TIME = 1.0
 """Seconds after which a frame that stays is sent again: the client may have lost the packets of the
 first, and its request for a key frame is answered with the next frame only."""
+SMALL = 640 * 480
+"""Pixels up to which a function's frame is coded on its own thread, which takes 2 ms."""
 MAX_SIDE = 4096
 """Largest width and height of a frame from a handler, pixels."""
 CLOCK_RATE = 90_000
@@ -140,7 +143,9 @@ class VideoOutput(MediaStreamTrack):
         self._closed = False
         self._discards = False
         self._changes = Changes(loop)
+        self._coder: Callable[[VideoFrame], None] | None = None
         self._shown: VideoFrame | None = None
+        self._shown_at = float("-inf")
         self._due: float | None = None
         self._begin = 0.0
         self._pts = -1
@@ -166,6 +171,31 @@ class VideoOutput(MediaStreamTrack):
         check_pixels(pixels)
         frame = VideoFrame.from_numpy_buffer(np.ascontiguousarray(pixels), format="bgr24")
         return self._reformatter.reformat(frame, format="yuv420p", threads=1)
+
+    def on_due(self, coder: Callable[[VideoFrame], None]) -> None:
+        """Have frames that `show` is given when they are due coded by `coder`, on its thread."""
+        self._coder = coder
+
+    def show(self, frame: VideoFrame | None) -> None:
+        """`write_blocking` for a frame that may be coded on this thread, if it is small and due.
+
+        To hand it to another thread would cost more than others gain by it. One that is early by
+        less than half of the interval counts as due: what it follows comes at its own times.
+        """
+        if frame is not None and (coder := self._coder) is not None:
+            with self._room:
+                now = self._owner.time()
+                early = self._due is not None and now < self._due - self._interval / 2
+                small = frame.width * frame.height <= SMALL
+                if small and self._replace and not (early or self._frames or self._idle):
+                    self._until_due(now)
+                    stamped = self._stamped(frame, now)
+                else:
+                    stamped = None
+            if stamped is not None:
+                coder(stamped)
+                return
+        self.write_blocking(frame)
 
     def write_blocking(self, frame: VideoFrame | None, wait: bool = False) -> None:
         """Queue a frame on a thread, then wait there until there is room for the next.
@@ -221,57 +251,69 @@ class VideoOutput(MediaStreamTrack):
         """
         while True:
             fresh = await self._fresh()
-            moment = await self._until_due()
+            with self._room:
+                moment = self._until_due(self._owner.time())
+            if (wait := moment - self._owner.time()) > 0:
+                await asyncio.sleep(wait)
             with self._room:
                 if self._closed:
                     raise MediaStreamError
                 if self._frames:
-                    frame = self._shown = self._frames.popleft()
+                    frame = self._frames.popleft()
                 elif self._shown is not None and not fresh:
                     frame = self._shown
                 else:
                     continue  # cleared meanwhile
+                self._stamped(frame, moment)
                 self._room.notify_all()
             self._changes.tell_at_once()
-            return self._stamped(frame, moment)
+            return frame
 
     async def _fresh(self) -> bool:
         """Wait for a frame or the end; False when the last frame is to be repeated instead."""
-        try:
-            async with asyncio.timeout(None if self._shown is None else REPEAT_TIME):
-                while not self._frames and not self._closed:
+        while not self._frames and not self._closed:
+            wait = REPEAT_TIME
+            if self._shown is not None:
+                wait = self._shown_at + REPEAT_TIME - self._owner.time()
+                if wait <= 0:
+                    return False
+            try:
+                async with asyncio.timeout(wait):
                     await self._changes.next()
-        except TimeoutError:
-            return False
+            except TimeoutError:
+                pass  # one may have been shown without this
         return True
 
-    async def _until_due(self) -> float:
-        """Wait for the time at which a frame may be shown; that, or now if it has passed."""
-        now = self._owner.time()
+    def _until_due(self, now: float) -> float:
+        """The time at which a frame may be shown, or now if it has passed."""
         if self._due is None:
             self._begin = self._due = now
         elif now > self._due + _LATE:
             self._due = now
-        elif now < self._due:
-            await asyncio.sleep(self._due - now)
-            return self._due
-        return now
+        return max(now, self._due)
 
     def _stamped(self, frame: VideoFrame, moment: float) -> VideoFrame:
+        """A frame with the time at which it is shown."""
         assert self._due is not None
         self._due += self._interval
+        self._shown, self._shown_at = frame, self._owner.time()
         # encoders take the rate of the frames from it
         self._pts = max(self._pts + 1, round((moment - self._begin) * CLOCK_RATE))
         frame.pts = self._pts
         frame.time_base = Fraction(1, CLOCK_RATE)
         return frame
 
+    @property
+    def _idle(self) -> bool:
+        """Whether nothing is to be shown."""
+        return self._closed or self._discards
+
     def _has_room(self) -> bool:
         return len(self._frames) < self._ahead or self._closed
 
     def _put(self, frame: VideoFrame | None, keep: bool) -> None:
         with self._room:
-            if frame is None or self._closed or self._discards:
+            if frame is None or self._idle:
                 return
             if self._frames and not keep:
                 self._frames.clear()

@@ -1,10 +1,13 @@
 """Sends the video of a connection: coded on the worker's codec threads, then sent at once.
 
-While a frame is being coded newer ones replace each other in the track, so that nothing grows
-stale here. The bit rate follows what the client reports, the speed what the worker can do.
+A function's frame is coded on its own thread if it is due. While one is being coded newer ones
+replace each other in the track, so that nothing grows stale here. The bit rate follows what the
+client reports, the speed what the worker can do.
 """
 
 import asyncio
+import threading
+from functools import partial
 from typing import Any, NamedTuple
 
 from aiortc import MediaStreamTrack, RTCDtlsTransport
@@ -22,11 +25,14 @@ from aiortc.rtp import (
 )
 from aiortc.utils import random16, random32
 from av import FFmpegError
+from av.video.frame import VideoFrame
 from prometheus_client import Counter
 
+from workers.changes import tell
 from workers.codec_threads import codec_threads
 from workers.rtp import Header
 from workers.rtp_sender import RtpSender
+from workers.video import VideoOutput
 from workers.video_encoders import START_BITRATE, VideoEncoder, encoder_of
 from workers.vp8 import SPEED, SPEED_BEHIND
 
@@ -66,6 +72,8 @@ class VideoSender(RtpSender):
         self._resent: Header | None = None
         self._resent_number = random16() >> 1
         self._sending: asyncio.Task[None] | None = None
+        self._encoder: VideoEncoder | None = None
+        self._coding = threading.Lock()
 
     def _begin(self, parameters: RTCRtpSendParameters) -> None:
         codec = parameters.codecs[0]
@@ -75,33 +83,42 @@ class VideoSender(RtpSender):
                 self._resent = Header(
                     other.payloadType, self._rtx_ssrc, parameters.muxId, parameters.headerExtensions
                 )
-        self._sending = asyncio.create_task(self._send_all(encoder_of(codec)))
+        self._encoder = encoder_of(codec)
+        self._sending = asyncio.create_task(self._send_all())
+        if isinstance(self.track, VideoOutput):
+            self.track.on_due(self._code)
 
     async def _end(self) -> None:
         assert self._sending is not None
+        self._encoder = None
         self._sending.cancel()
         await asyncio.wait([self._sending])
 
-    async def _send_all(self, encoder: VideoEncoder) -> None:
+    async def _send_all(self) -> None:
         assert self.track is not None
-        threads = codec_threads()
         while True:
             try:
                 frame: Any = await self.track.recv()
             except MediaStreamError:
                 return
-            if not self._can_send:
-                continue
+            if self._can_send:
+                await codec_threads().run(self._code, frame)
+
+    def _code(self, frame: VideoFrame) -> None:
+        """Code a frame on a thread, and have the loop send it."""
+        with self._coding:  # a frame refers to the one coded before: they are sent in this order
+            if (encoder := self._encoder) is None or not self._can_send:
+                return
             key = self._key_frame_due()
-            speed = SPEED_BEHIND if threads.behind else SPEED
+            speed = SPEED_BEHIND if codec_threads().behind else SPEED
+            assert frame.pts is not None
             timestamp = self._origin + frame.pts & 0xFFFFFFFF  # before FFmpeg changes it
             try:
-                payloads = await threads.run(encoder.encode, frame, key, self._bitrate, speed)
+                payloads = encoder.encode(frame, key, self._bitrate, speed)
             except (ValueError, FFmpegError):
                 frames_uncoded.inc()
-                continue
-            if self._can_send:
-                self._send(payloads, timestamp)
+            else:
+                tell(self._loop, partial(self._send, payloads, timestamp))
 
     def _key_frame_due(self) -> bool:
         now = self._loop.time()
@@ -112,6 +129,8 @@ class VideoSender(RtpSender):
         return True
 
     def _send(self, payloads: list[bytes], timestamp: int) -> None:
+        if not self._can_send:
+            return
         for left, payload in enumerate(payloads, 1 - len(payloads)):
             sent = _Sent(self._number, timestamp, left == 0, payload)
             self._history[sent.number % HISTORY] = sent

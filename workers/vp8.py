@@ -17,7 +17,7 @@ from workers.codec_threads import available_cpus
 
 CLOCK_RATE = 90_000
 """Hz of RTP timestamps (RFC 7741, 4.1)."""
-SPEED = 10
+SPEED = 11
 """Of 16. aiortc's 6 and its filter for noise take half as much CPU again, for a lower PSNR: what a
 handler gives was filtered by the coder that sent it (`benchmarks/vp8_speed.py`)."""
 SPEED_BEHIND = 12

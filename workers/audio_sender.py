@@ -12,7 +12,7 @@ from prometheus_client import Counter
 
 from rayrtc.opus import OpusOptions
 from workers.audio import AudioOutput
-from workers.opus import CLOCK_RATE, OpusEncoder, OpusError
+from workers.opus import OpusEncoder, OpusError
 from workers.pacer import TICK, pacer_of
 from workers.playback import FRAME_TIME, Chunk
 from workers.rtp_sender import RtpSender
@@ -34,7 +34,6 @@ class AudioSender(RtpSender):
         self._pacer = pacer_of(self._loop)
         self._codec: _Codec | None = None
         self._timestamp = random32()
-        self._clock_rate = CLOCK_RATE
         self._next: float | None = None  # loop time of the pacer's next call
         self._started = False
 
@@ -43,7 +42,6 @@ class AudioSender(RtpSender):
         assert isinstance(track, AudioOutput)
         codec = parameters.codecs[0]
         self._codec = _codec(codec, track.opus)
-        self._clock_rate = codec.clockRate
         track.on_filled(self._filled)
         self._filled()
 

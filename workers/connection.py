@@ -32,13 +32,16 @@ PLAY_OUT_MARGIN = 1.0
 FLUSH_TIMEOUT = 0.5
 """Seconds for the last messages to leave, and for the channel to open if it has not yet."""
 
-connections = Gauge("rayrtc_worker_connections", "Connections by state.", ["stream", "state"])
+LABELS = ("stream", "transport")
+"""Of all connections' metrics; the transport is `webrtc`, `websocket` or `telephone`."""
+
+connections = Gauge("rayrtc_worker_connections", "Connections by state.", [*LABELS, "state"])
 transitions = Counter(
-    "rayrtc_worker_connection_transitions_total", "Changes of state.", ["stream", "state"]
+    "rayrtc_worker_connection_transitions_total", "Changes of state.", [*LABELS, "state"]
 )
-ended = Counter("rayrtc_worker_connections_ended_total", "Ends.", ["stream", "reason"])
+ended = Counter("rayrtc_worker_connections_ended_total", "Ends by reason.", [*LABELS, "reason"])
 connect_time = Histogram(
-    "rayrtc_worker_connect_seconds", "Time from the offer to connected media.", ["stream"]
+    "rayrtc_worker_connect_seconds", "Time from the offer to connected media.", LABELS
 )
 
 
@@ -143,7 +146,8 @@ class Connection:
         self._runtime: Runtime | None = None
         self._transport = transport(self, self._log)
         self._channel = self._transport.channel
-        connections.labels(stream.name, self.state).inc()
+        self._labels = stream.name, self._transport.websocket or "webrtc"
+        connections.labels(*self._labels, self.state).inc()
         self.task = self._loop.create_task(self._run(), name=f"connection {self.id}")
 
     @property
@@ -350,7 +354,7 @@ class Connection:
                 await self._channel.flush(FLUSH_TIMEOUT)
             await self._stop_parts()
         finally:
-            ended.labels(self._stream.name, reason).inc()
+            ended.labels(*self._labels, reason).inc()
             self._log.info("ended: %s", reason)
             if answered and reason is not EndReason.REFUSED:
                 self.end_written = self._outputs.end(self.id, self.session, reason)
@@ -371,12 +375,11 @@ class Connection:
         """The one place where the state changes."""
         if state not in FOLLOWING[self.state]:
             raise RuntimeError(f"a connection cannot go from {self.state} to {state}")
-        name = self._stream.name
-        connections.labels(name, self.state).dec()
+        connections.labels(*self._labels, self.state).dec()
         if state is not State.CLOSED:
-            connections.labels(name, state).inc()
-        transitions.labels(name, state).inc()
+            connections.labels(*self._labels, state).inc()
+        transitions.labels(*self._labels, state).inc()
         if state is State.CONNECTED:
-            connect_time.labels(name).observe(self._loop.time() - self._opened)
+            connect_time.labels(*self._labels).observe(self._loop.time() - self._opened)
         self._log.info("%s -> %s%s", self.state, state, f" ({self.reason})" if self.reason else "")
         self.state = state

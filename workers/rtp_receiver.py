@@ -20,6 +20,7 @@ from prometheus_client import Counter
 
 from workers import rtp
 from workers.ice_connection import SharedPortConnection
+from workers.media_metrics import Tally
 from workers.rtp_transport import connection_of, send_rtcp
 
 REPORT_INTERVAL = 1.0
@@ -44,6 +45,10 @@ class RtpReceiver:
         self._track: MediaStreamTrack | None = None
         self._codecs: dict[int, RTCRtpCodecParameters] = {}
         self._sources: dict[int, StreamStatistics] = {}
+        self._packets = 0
+        self._octets = 0
+        self._lost = 0  # of sources that are no longer kept
+        self._tally = Tally(self.kind, "received")
         self._last_report: dict[int, tuple[int, float]] = {}
         self._rtcp_ssrc = 0
         self._reporting: asyncio.Task[None] | None = None
@@ -84,6 +89,7 @@ class RtpReceiver:
             self._connection.sinks.pop(payload_type, None)
         self._reporting.cancel()
         await asyncio.wait([self._reporting])
+        self._count()
 
     @property
     def _connection(self) -> SharedPortConnection:
@@ -101,10 +107,13 @@ class RtpReceiver:
         new = (source := self._sources.get(packet.ssrc)) is None
         if source is None:
             if len(self._sources) >= SOURCES:
-                self._sources.pop(next(iter(self._sources)))
+                gone = self._sources.pop(next(iter(self._sources)))
+                self._lost += max(0, gone.packets_lost)
             clock_rate = self._codecs[packet.payload_type].clockRate
             source = self._sources[packet.ssrc] = StreamStatistics(clock_rate)
         source.add(packet)  # type: ignore[arg-type]
+        self._packets += 1
+        self._octets += len(packet.payload)
         self._take(packet, new)
 
     async def getStats(self) -> RTCStatsReport:
@@ -141,8 +150,16 @@ class RtpReceiver:
         while True:
             await asyncio.sleep(REPORT_INTERVAL * random.uniform(0.5, 1.5))
             if self._sources:
+                self._count()
                 reports = [self._block(ssrc, source) for ssrc, source in self._sources.items()]
                 send_rtcp(self.transport, RtcpRrPacket(ssrc=self._rtcp_ssrc, reports=reports))
+
+    def _count(self) -> None:
+        """Bring the worker's metrics up to date."""
+        lost = sum(max(0, source.packets_lost) for source in self._sources.values())
+        self._tally.tell(self._packets, self._octets, self._lost + lost)
+        for source in self._sources.values():
+            self._tally.jitter(source.jitter / source._clockrate)
 
     def _block(self, ssrc: int, source: StreamStatistics) -> RtcpReceiverInfo:
         """What is reported of a source (RFC 3550, 6.4.1)."""

@@ -14,6 +14,8 @@ from aiortc import MediaStreamTrack, RTCDtlsTransport, clock
 from aiortc.rtcrtpparameters import RTCRtpSendParameters
 from aiortc.rtp import (
     RtcpByePacket,
+    RtcpReceiverInfo,
+    RtcpRrPacket,
     RtcpSdesPacket,
     RtcpSenderInfo,
     RtcpSourceInfo,
@@ -23,11 +25,14 @@ from aiortc.stats import RTCOutboundRtpStreamStats, RTCStatsReport
 from aiortc.utils import random16, random32
 
 from workers.ice_connection import SharedPortConnection
+from workers.media_metrics import Tally, round_trip_seconds
 from workers.rtp import Header, ntp_time
 from workers.rtp_transport import connection_of, send_rtcp
 
 REPORT_INTERVAL = 1.0
 """Seconds between two sender reports, times 0.5 to 1.5 (RFC 3550, 6.3.1)."""
+ROUND_TRIP_MAX = 60.0
+"""Seconds; a longer round trip, or one below zero, is an error of the client."""
 _CNAME = 1  # RFC 3550, 6.5.1
 
 
@@ -56,6 +61,9 @@ class RtpSender:
         self._sent_timestamp = 0
         self._packets = 0
         self._octets = 0
+        self._lost = 0  # by the client's reports
+        self._clock_rate = 0
+        self._tally = Tally(self.kind, "sent")
         self._cname = ""
         self._reporting: asyncio.Task[None] | None = None
 
@@ -80,6 +88,7 @@ class RtpSender:
             return
         codec = parameters.codecs[0]
         assert codec.payloadType is not None
+        self._clock_rate = codec.clockRate
         self._header = Header(
             codec.payloadType, self._ssrc, parameters.muxId, parameters.headerExtensions
         )
@@ -95,6 +104,7 @@ class RtpSender:
         await self._end()
         self._reporting.cancel()
         await asyncio.wait([self._reporting])
+        self._tally.tell(self._packets, self._octets, self._lost)
         send_rtcp(self.transport, RtcpByePacket(sources=[self._ssrc]))
 
     async def getStats(self) -> RTCStatsReport:
@@ -117,6 +127,20 @@ class RtpSender:
 
     async def _handle_rtcp_packet(self, packet: Any) -> None:
         """A receiver's report, or what it asks for."""
+        if isinstance(packet, RtcpRrPacket | RtcpSrPacket):
+            for report in packet.reports:
+                if report.ssrc == self._ssrc:
+                    self._take_report(report)
+
+    def _take_report(self, report: RtcpReceiverInfo) -> None:
+        """What the client has received (RFC 3550, 6.4.1)."""
+        self._lost = max(self._lost, min(report.packets_lost, self._packets))
+        self._tally.jitter(report.jitter / self._clock_rate)
+        if report.lsr:
+            middle = ntp_time(time.time()) >> 16
+            round_trip = (middle - report.lsr - report.dlsr & 0xFFFFFFFF) / 2**16
+            if round_trip < ROUND_TRIP_MAX:
+                round_trip_seconds.labels(self.kind).observe(round_trip)
 
     @property
     def _can_send(self) -> bool:
@@ -146,6 +170,7 @@ class RtpSender:
             await asyncio.sleep(REPORT_INTERVAL * random.uniform(0.5, 1.5))
             if not self._packets:
                 continue
+            self._tally.tell(self._packets, self._octets, self._lost)
             # the two clocks at one moment, by which sound and pictures are played together
             info = RtcpSenderInfo(
                 ntp_timestamp=ntp_time(self._sent_at),

@@ -146,6 +146,8 @@ class VideoSender(RtpSender):
                 self._key_frame_wanted = True
             elif packet.fmt == RTCP_PSFB_APP:
                 self._take_estimate(packet.fci)
+        else:
+            await super()._handle_rtcp_packet(packet)
 
     def _take_estimate(self, message: bytes) -> None:
         """What the client thinks it can receive (draft-alvestrand-rmcat-remb-03)."""

@@ -1,0 +1,100 @@
+"""The tables of docs/metrics.md are what is exposed."""
+
+import importlib
+import pkgutil
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client.core import Metric
+from prometheus_client.metrics import MetricWrapperBase
+
+import workers
+from control_plane.metrics import Metrics
+from workers.metrics import pool_families
+from workers.pool import PoolStatus
+
+DOCS = Path(__file__).parents[1] / "docs" / "metrics.md"
+ROW = re.compile(r"^\| `(rayrtc_\w+)` \| (\w+) \|([\w, ]*)\| (.+) \|$", re.MULTILINE)
+STATUS = PoolStatus(
+    spec="a:b",
+    code_version="1",
+    wanted=1,
+    ready=1,
+    starting=0,
+    draining=0,
+    replaced=0,
+    slots=8,
+    calls=0,
+)
+OF_THE_NODE = {
+    ("rayrtc_node_workers_out_of_memory_total", "counter", ()),
+    ("rayrtc_worker_up", "gauge", ("worker",)),
+}
+"""Made where a node answers (`NodeMetrics.collect`); `tests/workers/test_metrics.py` reads them."""
+
+
+class Described(NamedTuple):
+    name: str
+    type: str
+    labels: tuple[str, ...]
+
+
+def described(name: str, type: str, labels: Iterable[str]) -> Described:
+    suffix = "_total" if type == "counter" and not name.endswith("_total") else ""
+    return Described(name + suffix, type, tuple(labels))
+
+
+def of_registry(registry: CollectorRegistry) -> set[Described]:
+    return {
+        described(metric._name, metric._type, metric._labelnames)
+        for metric in registry._collector_to_names
+        if isinstance(metric, MetricWrapperBase) and metric._name.startswith("rayrtc_")
+    }
+
+
+def of_families(families: list[Metric]) -> set[Described]:
+    return {described(f.name, f.type, sorted(f.samples[0].labels)) for f in families}
+
+
+def documented() -> list[Described]:
+    return [
+        Described(name, type, tuple(labels.replace(",", "").split()))
+        for name, type, labels, _ in ROW.findall(DOCS.read_text())
+    ]
+
+
+def test_the_tables_are_what_is_exposed() -> None:
+    for module in pkgutil.iter_modules(workers.__path__):
+        importlib.import_module(f"workers.{module.name}")
+    exposed = (
+        of_registry(REGISTRY)
+        | of_registry(Metrics().registry)
+        | of_families(pool_families(STATUS))
+        | {Described(*each) for each in OF_THE_NODE}
+    )
+    assert set(documented()) == exposed
+    assert len(documented()) == len(exposed), "each has one row"
+
+
+def test_no_label_names_a_connection() -> None:
+    """A label with the id of each connection would fill Prometheus' memory."""
+    labels = {label for row in documented() for label in row.labels}
+    assert labels <= {
+        "call",
+        "code",
+        "direction",
+        "handler",
+        "kind",
+        "method",
+        "outcome",
+        "phase",
+        "reason",
+        "route",
+        "state",
+        "stream",
+        "transport",
+        "worker",
+    }

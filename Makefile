@@ -59,6 +59,7 @@ test-install: $(VENV)/.tests
 	@$(TIMED) 'Chromium' sh deploy/setup/chromium.sh
 	@$(TIMED) 'network tools' sh deploy/setup/network.sh
 	@$(TIMED) 'GStreamer' sh deploy/setup/gstreamer.sh
+	@$(TIMED) 'Prometheus' sh deploy/setup/prometheus.sh
 
 # Whole systems need the processors of a machine with two; the other tests mostly wait, and judge
 # times. Each part starts those that take longest first (tests/conftest.py).

@@ -1,0 +1,66 @@
+"""The alerts, their pages in docs/runbooks.md, and the metrics and settings that they name."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rayrtc.settings import Settings
+from tests.test_metrics_table import documented
+
+ROOT = Path(__file__).parents[1]
+RULES = ROOT / "deploy" / "prometheus"
+RUNBOOKS = (ROOT / "docs" / "runbooks.md").read_text()
+PROMTOOL = shutil.which("promtool")
+
+
+def alerts() -> list[dict[str, Any]]:
+    groups = yaml.safe_load((RULES / "rules.yml").read_text())["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def test_each_alert_has_a_page_and_each_page_an_alert() -> None:
+    names = [alert["alert"] for alert in alerts()]
+    assert re.findall(r"^## (\w+)$", RUNBOOKS, re.MULTILINE) == names
+    for alert in alerts():
+        assert alert["labels"]["severity"] in ("page", "ticket")
+        page = alert["annotations"]["runbook"]
+        assert page == f"docs/runbooks.md#{alert['alert'].lower()}"
+        assert alert["annotations"]["summary"]
+
+
+def test_alerts_are_about_metrics_that_exist() -> None:
+    exposed = {row.name for row in documented()} | {"up"}
+    exposed |= {row.name + "_bucket" for row in documented() if row.type == "histogram"}
+    for alert in alerts():
+        expression = re.sub(r"\{[^}]*\}", "", alert["expr"])
+        used = set(re.findall(r"\b(?:rayrtc_\w+|up)\b", expression))
+        assert used, alert["alert"]
+        assert used <= exposed, alert["alert"]
+
+
+def test_runbooks_name_settings_that_exist() -> None:
+    known = {f"RAYRTC_{name.upper()}" for name in Settings.model_fields}
+    assert set(re.findall(r"RAYRTC_[A-Z_]+", RUNBOOKS)) <= known
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="promtool is installed by make test on Debian")
+@pytest.mark.parametrize(
+    "command", [("check", "rules", "rules.yml"), ("test", "rules", "rules_test.yml")]
+)
+def test_prometheus_takes_the_rules(command: tuple[str, ...]) -> None:
+    assert PROMTOOL is not None
+    ran = subprocess.run(
+        [PROMTOOL, *command], cwd=RULES, capture_output=True, text=True, timeout=60
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_each_alert_is_tested() -> None:
+    tested = (RULES / "rules_test.yml").read_text()
+    for alert in alerts():
+        assert f'alertname="{alert["alert"]}"' in tested, alert["alert"]

@@ -3,19 +3,23 @@
 import importlib
 import pkgutil
 import re
+import shutil
+import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from prometheus_client import REGISTRY, CollectorRegistry
+import pytest
+from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.metrics import MetricWrapperBase
 
 import workers
 from control_plane.metrics import Metrics
-from workers.metrics import pool_families
+from workers.metrics import _Collected, pool_families
 from workers.pool import PoolStatus
 
+PROMTOOL = shutil.which("promtool")
 DOCS = Path(__file__).parents[1] / "docs" / "metrics.md"
 ROW = re.compile(r"^\| `(rayrtc_\w+)` \| (\w+) \|([\w, ]*)\| (.+) \|$", re.MULTILINE)
 STATUS = PoolStatus(
@@ -34,6 +38,12 @@ OF_THE_NODE = {
     ("rayrtc_worker_up", "gauge", ("worker",)),
 }
 """Made where a node answers (`NodeMetrics.collect`); `tests/workers/test_metrics.py` reads them."""
+
+
+def import_all() -> None:
+    """Every module that may define a metric of workers."""
+    for module in pkgutil.iter_modules(workers.__path__):
+        importlib.import_module(f"workers.{module.name}")
 
 
 class Described(NamedTuple):
@@ -67,8 +77,7 @@ def documented() -> list[Described]:
 
 
 def test_the_tables_are_what_is_exposed() -> None:
-    for module in pkgutil.iter_modules(workers.__path__):
-        importlib.import_module(f"workers.{module.name}")
+    import_all()
     exposed = (
         of_registry(REGISTRY)
         | of_registry(Metrics().registry)
@@ -77,6 +86,22 @@ def test_the_tables_are_what_is_exposed() -> None:
     )
     assert set(documented()) == exposed
     assert len(documented()) == len(exposed), "each has one row"
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="promtool is installed by make test on Debian")
+def test_prometheus_finds_nothing_to_improve() -> None:
+    assert PROMTOOL is not None
+    import_all()
+    texts = [
+        generate_latest(REGISTRY),
+        generate_latest(Metrics().registry),
+        generate_latest(_Collected(pool_families(STATUS))),
+    ]
+    for text in texts:
+        checked = subprocess.run(
+            [PROMTOOL, "check", "metrics"], input=text, capture_output=True, timeout=60
+        )
+        assert checked.returncode == 0, checked.stderr.decode()
 
 
 def test_no_label_names_a_connection() -> None:

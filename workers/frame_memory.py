@@ -9,7 +9,7 @@ import ctypes
 
 MAX_BLOCK = 8 * 2**20
 """Bytes of the largest block that is used again: a frame of 1920 x 1080 pixels has 6.2 million."""
-MAX_UNUSED = 32 * 2**20
+MAX_UNUSED = 8 * 2**20
 """Bytes of unused memory at the end of a heap, above which it is given back."""
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections import deque
+from queue import SimpleQueue
 from time import monotonic
 from typing import Generic, TypeVar
 
@@ -26,9 +27,11 @@ class WaitingFrames(Generic[Frame]):
         self._limit = limit
         self._dropped = dropped
         self._max_age = max_age
-        self._filled = threading.Condition()  # guards what follows
+        self._lock = threading.Lock()  # guards what follows
         self._frames: deque[tuple[float, Frame]] = deque()
         self._closed = False
+        self._sleepers = 0  # threads in `get`
+        self._wake: SimpleQueue[None] = SimpleQueue()  # in C, as a Condition is not
         self._ready = asyncio.Event()
         self._waiter: tuple[asyncio.AbstractEventLoop, int] | None = None  # and its thread
 
@@ -37,15 +40,18 @@ class WaitingFrames(Generic[Frame]):
 
     def put(self, frame: Frame) -> None:
         """Add a frame. May be called from any thread."""
-        with self._filled:
+        with self._lock:
             if self._closed:
                 return
             self._drop_old()
             if len(self._frames) >= self._limit:
                 self._drop()
             self._frames.append((monotonic(), frame))
-            self._filled.notify()
+            wakes = self._sleepers > 0
+            self._sleepers -= wakes
             waiter, self._waiter = self._waiter, None
+        if wakes:
+            self._wake.put(None)
         if waiter is not None:
             loop, thread = waiter
             if thread == threading.get_ident():
@@ -55,15 +61,17 @@ class WaitingFrames(Generic[Frame]):
 
     def get(self) -> Frame | None:
         """The next frame, waiting on the calling thread; None after `close`."""
-        with self._filled:
-            while not self._frames and not self._closed:
-                self._filled.wait()
-            return self._take()
+        while True:
+            with self._lock:
+                if self._frames or self._closed:
+                    return self._take()
+                self._sleepers += 1
+            self._wake.get()
 
     async def next(self) -> Frame | None:
         """`get` for the loop."""
         while True:
-            with self._filled:
+            with self._lock:
                 if self._frames or self._closed:
                     return self._take()
                 self._ready.clear()
@@ -72,10 +80,12 @@ class WaitingFrames(Generic[Frame]):
 
     def close(self) -> None:
         """End both kinds of waiting. Called on the loop."""
-        with self._filled:
+        with self._lock:
             self._closed = True
             self._frames.clear()
-            self._filled.notify_all()
+            sleepers, self._sleepers = self._sleepers, 0
+        for _ in range(sleepers):
+            self._wake.put(None)
         self._ready.set()
 
     def _take(self) -> Frame | None:

@@ -1,7 +1,7 @@
 """The threads that plain functions of handlers run on, and what became of those that do not return.
 
 Each connection has its own, at most one for each method it calls, so a worker with S slots runs no
-more than 6 * S of them beside those that were left behind. Encoders and decoders use none of them.
+more than 6 * S of them beside those that were left behind. What is received is decoded elsewhere.
 """
 
 import asyncio

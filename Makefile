@@ -60,6 +60,7 @@ test-install: $(VENV)/.tests
 	@$(TIMED) 'network tools' sh deploy/setup/network.sh
 	@$(TIMED) 'GStreamer' sh deploy/setup/gstreamer.sh
 	@$(TIMED) 'Prometheus' sh deploy/setup/prometheus.sh
+	@$(TIMED) 'Helm' sh deploy/setup/helm.sh $(BIN)
 
 # Whole systems need the processors of a machine with two; the other tests mostly wait, and judge
 # times. Each part starts those that take longest first (tests/conftest.py).

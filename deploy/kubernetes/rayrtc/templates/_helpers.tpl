@@ -38,10 +38,15 @@ allowPrivilegeEscalation: false
 capabilities: {drop: [ALL]}
 {{- end -}}
 
+{{/* A number of the values: Helm has floats, and would write large ones as 1e+06. */}}
+{{- define "rayrtc.number" -}}
+{{- if and (kindIs "float64" .) (eq . (floor .)) }}{{ int64 . }}{{ else }}{{ . }}{{ end -}}
+{{- end -}}
+
 {{/* Settings by name as environment variables. */}}
 {{- define "rayrtc.settings" -}}
 {{- range $name, $value := . }}
-- {name: RAYRTC_{{ upper $name }}, value: {{ toString $value | quote }}}
+- {name: RAYRTC_{{ upper $name }}, value: {{ include "rayrtc.number" $value | quote }}}
 {{- end }}
 {{- end -}}
 

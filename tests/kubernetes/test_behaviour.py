@@ -1,9 +1,13 @@
 """What the chart promises of a cluster that cannot be had here, as far as the manifests say it."""
 
 import json
+import os
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.scripts.scripts import start
 
 from rayrtc.settings import Settings
 from tests.kubernetes.chart import (
@@ -15,7 +19,7 @@ from tests.kubernetes.chart import (
     templates,
     the,
 )
-from workers.ray_node import FAULT_DETECTION
+from workers.ray_node import FAULT_DETECTION, HEAD_AWAITED, HEAD_AWAITED_JOINED
 
 pytestmark = [needs_helm, pytest.mark.xdist_group("kubernetes")]
 
@@ -104,8 +108,6 @@ def test_the_grace_period_outlasts_the_drain(case: str) -> None:
             needed = float(variables["RAYRTC_DRAIN_TIMEOUT"]) + AFTER_THE_DRAIN
             needed += stop - Settings().stop_timeout
             assert pod["spec"]["terminationGracePeriodSeconds"] >= needed
-            # nothing between SIGTERM and the service: a shell would keep it for itself
-            assert pod["spec"]["containers"][0]["command"][:2] == ["rayrtc", "workers"]
 
 
 def test_a_group_asks_for_what_ray_is_told_it_has() -> None:
@@ -127,8 +129,68 @@ def test_ray_pods_have_the_commands_of_the_chart_and_somebody_who_reaps() -> Non
         assert {"livenessProbe", "readinessProbe"} <= set(container)
     head = environment(pods["ray-head"])
     assert FAULT_DETECTION.items() <= head.items()
+    assert environment(pods["workers cpu"])[HEAD_AWAITED] == HEAD_AWAITED_JOINED
     assert cluster["spec"]["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
     assert cluster["spec"]["autoscalerOptions"]["version"] == "v2"
+
+
+@pytest.mark.parametrize(
+    ("part", "arguments"),
+    [
+        ("control-plane", ["rayrtc", "control-plane", "app:stream"]),
+        ("workers cpu", ["rayrtc", "workers", "app:stream"]),
+    ],
+)
+def test_the_service_itself_gets_sigterm(part: str, arguments: list[str], tmp_path: Path) -> None:
+    """A shell in between would keep it for itself, and calls would be cut."""
+    assert ran_in_place(part, "rayrtc", tmp_path) == arguments
+
+
+def test_the_head_runs_kuberays_command_with_options_that_ray_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = the("all the rest", "RayCluster")["spec"]["headGroupSpec"]["rayStartParams"]
+    parameters = {
+        **given,
+        # what KubeRay adds
+        "block": "",
+        "dashboard-agent-listen-port": "52365",
+        "dashboard-host": "0.0.0.0",
+        "memory": "2147483648",
+        "metrics-export-port": "8080",
+        "no-monitor": "",
+        "redis-password": "$REDIS_PASSWORD",
+    }
+    options = " ".join(f"--{k}={v}" if v else f"--{k}" for k, v in parameters.items())
+    monkeypatch.setenv("KUBERAY_GEN_RAY_START_CMD", f"ray start --head {options}")
+    monkeypatch.setenv("REDIS_PASSWORD", "word")
+    program, command, *arguments = ran_in_place("ray-head", "ray", tmp_path)
+    assert (program, command) == ("ray", "start")
+    taken = start.make_context("start", arguments).params
+    assert taken["head"]
+    assert taken["num_cpus"] == 0
+    assert taken["include_dashboard"] is False
+    assert taken["include_log_monitor"] is False
+    assert taken["redis_password"] == "word"
+
+
+def ran_in_place(part: str, program: str, folder: Path) -> list[str]:
+    """Run a container's command with a stand-in for a program; what this was run as, if it has
+    taken the place of the container's first process."""
+    stand_in = folder / program
+    stand_in.write_text('#!/bin/sh\necho $$ "${0##*/}" "$@"\n')
+    stand_in.chmod(0o755)
+    (container,) = templates("defaults")[part]["spec"]["containers"]
+    with subprocess.Popen(
+        [*container["command"], *container.get("args", [])],
+        env={**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        told, _ = process.communicate(timeout=10)
+    pid, *arguments = told.split()
+    assert int(pid) == process.pid
+    return arguments
 
 
 def test_what_is_scaled_by_others_has_no_number_of_its_own() -> None:

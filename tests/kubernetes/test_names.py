@@ -27,12 +27,18 @@ from tests.kubernetes.chart import (
 )
 from tests.test_metrics_table import documented
 from workers.metrics import NodeMetrics
-from workers.ray_node import FAULT_DETECTION
+from workers.ray_node import FAULT_DETECTION, HEAD_AWAITED
 
 pytestmark = [needs_helm, pytest.mark.xdist_group("kubernetes")]
 
 ROOT = DEPLOY.parents[1]
-OF_RAY = {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_USAGE_STATS_ENABLED", "RAY_OVERRIDE_RESOURCES"}
+OF_RAY = {
+    "RAY_AUTH_MODE",
+    "RAY_AUTH_TOKEN",
+    "RAY_USAGE_STATS_ENABLED",
+    "RAY_OVERRIDE_RESOURCES",
+    HEAD_AWAITED,
+}
 """Ray's own, by the names of docker-compose.yml and docs/operations.md."""
 SECRETS = {"redis_url", "cluster_secret", "turn_secret", "twilio_auth_token"}
 METRICS = {row.name for row in documented()}

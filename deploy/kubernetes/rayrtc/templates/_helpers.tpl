@@ -38,6 +38,19 @@ allowPrivilegeEscalation: false
 capabilities: {drop: [ALL]}
 {{- end -}}
 
+{{/* `rayrtc` with these arguments, and files for the connections of thousands of clients: runtimes give
+     1024. `exec` hands SIGTERM to it. (list "control-plane" "app:stream") */}}
+{{- define "rayrtc.command" -}}
+- /bin/sh
+- -c
+- ulimit -n 65536 2>/dev/null || true; exec "$@"
+- sh
+- rayrtc
+{{- range . }}
+- {{ . | quote }}
+{{- end }}
+{{- end -}}
+
 {{/* A number of the values: Helm has floats, and would write large ones as 1e+06. */}}
 {{- define "rayrtc.number" -}}
 {{- if and (kindIs "float64" .) (eq . (floor .)) }}{{ int64 . }}{{ else }}{{ . }}{{ end -}}

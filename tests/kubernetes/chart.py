@@ -38,6 +38,11 @@ CASES: dict[str, tuple[str, ...]] = {
         "workers.network.mode=host,workers.network.advertise=hostIP,"
         "networkPolicy.nodeCIDRs[0]=10.0.0.0/16,networkPolicy.nodeCIDRs[1]=fd00::/64",
     ),
+    "a file, and a Redis with its own authority": (
+        *("--set-file", f"app.files.app\\.py={DEPLOY.parents[1] / 'examples' / 'echo.py'}"),
+        *("--set", "redis.bundled.enabled=false,redis.external.secret=url"),
+        *("--set", "redis.external.caSecret=authority"),
+    ),
     "nothing that can be left out": (
         "--set",
         "networkPolicy.enabled=false,ray.autoscaler.enabled=false,controlPlane.minAvailable=null,"

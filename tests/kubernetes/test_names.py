@@ -210,7 +210,12 @@ def test_a_redis_url_says_user_password_tls_and_its_authority() -> None:
     assert options["ssl_ca_certs"] == "/etc/rayrtc/redis/ca.crt"
     assert (options["username"], options["password"]) == ("calls", "word")
     assert (options["host"], options["port"], options["db"]) == ("redis.example", 6380, 2)
-    mounts = ours("production")["control-plane"]["spec"]["containers"][0]["volumeMounts"]
-    assert "/etc/rayrtc/redis" in [mount["mountPath"] for mount in mounts]
+    for part in (
+        "control-plane",
+        "ray-head",
+        "workers cpu",
+    ):  # the pool's supervisor is on any node
+        mounts = ours("production")[part]["spec"]["containers"][0]["volumeMounts"]
+        assert "/etc/rayrtc/redis" in [mount["mountPath"] for mount in mounts]
     with pytest.raises(ValueError, match="must begin with"):
         Settings(redis_url="redis+sentinel://a:26379/mymaster")

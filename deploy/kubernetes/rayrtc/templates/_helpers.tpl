@@ -92,23 +92,32 @@ capabilities: {drop: [ALL]}
 - {name: RAY_USAGE_STATS_ENABLED, value: "0"}
 {{- end -}}
 
-{{- define "rayrtc.volumes" -}}
-{{- if .Values.app.files }}
-- name: app
-  configMap: {name: {{ include "rayrtc.name" . }}-app}
-{{- end }}
+{{/* What a program with the URL of Redis needs: also the head, where Ray may put the pool's supervisor. */}}
+{{- define "rayrtc.redisVolumes" -}}
 {{- if and (not .Values.redis.bundled.enabled) .Values.redis.external.caSecret }}
 - name: redis-ca
   secret: {secretName: {{ .Values.redis.external.caSecret }}}
 {{- end }}
 {{- end -}}
 
-{{- define "rayrtc.volumeMounts" -}}
-{{- if .Values.app.files }}
-- {name: app, mountPath: /app, readOnly: true}
-{{- end }}
+{{- define "rayrtc.redisMounts" -}}
 {{- if and (not .Values.redis.bundled.enabled) .Values.redis.external.caSecret }}
 - {name: redis-ca, mountPath: /etc/rayrtc/redis, readOnly: true}
+{{- end }}
+{{- end -}}
+
+{{- define "rayrtc.volumes" -}}
+{{- include "rayrtc.redisVolumes" . }}
+{{- if .Values.app.files }}
+- name: app
+  configMap: {name: {{ include "rayrtc.name" . }}-app}
+{{- end }}
+{{- end -}}
+
+{{- define "rayrtc.volumeMounts" -}}
+{{- include "rayrtc.redisMounts" . }}
+{{- if .Values.app.files }}
+- {name: app, mountPath: /app, readOnly: true}
 {{- end }}
 {{- end -}}
 

@@ -36,14 +36,19 @@ class SocketChannel(Outbox):
     """The `Channel` of a WebSocket.
 
     Args:
-        write: sends one text frame; waits while the client takes none.
+        send: sends one text frame.
+        has_room: waits while the client takes none.
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, write: Callable[[str], Awaitable[None]]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        send: Callable[[bytes], None],
+        has_room: Callable[[], Awaitable[bool]],
     ) -> None:
         super().__init__(loop)
-        self._write = write
+        self._send = send
+        self._has_room = has_room
         self._filled = asyncio.Event()
 
     async def run(self) -> None:
@@ -61,12 +66,18 @@ class SocketChannel(Outbox):
         except TimeoutError:
             return
 
+    def send_queued(self) -> None:
+        """Send what is queued, 256 messages at most: what follows must not overtake it."""
+        while (message := self._next()) is not None:
+            self._send(message.encode())
+
     def _transmit(self) -> None:
         self._filled.set()
 
     async def _drain(self) -> None:
         while (message := self._next()) is not None:
-            await self._write(message)
+            self._send(message.encode())
+            await self._has_room()
 
 
 class WebSocket(Transport):
@@ -88,7 +99,7 @@ class WebSocket(Transport):
         self._pacer = pacer_of(self._loop)
         self._next: float | None = None  # loop time of the pacer's next call
         self._waits_for_room = False
-        self.channel: SocketChannel = SocketChannel(self._loop, self._write)
+        self.channel: SocketChannel = SocketChannel(self._loop, self._send, self._has_room)
         self._input_rate = 0
         self._answered = False
 
@@ -172,6 +183,7 @@ class WebSocket(Transport):
         if self._waits_for_room:
             return
         while (chunk := self._output.take(self._loop.time())) is not None:
+            self.channel.send_queued()
             self._send_audio(chunk)
             if self._socket.full:
                 self._waits_for_room = True
@@ -198,11 +210,6 @@ class WebSocket(Transport):
     def _media_message(self, pcm: bytes) -> bytes:
         samples = b2a_base64(mulaw.encode(np.frombuffer(pcm, np.int16)), newline=False)
         return self._media_head + samples + b'"}}'
-
-    async def _write(self, text: str) -> None:
-        """Send a message; waits while the client takes none."""
-        self._send(text.encode())
-        await self._has_room()
 
     def _send(self, message: bytes) -> None:
         try:

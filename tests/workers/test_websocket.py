@@ -241,6 +241,32 @@ async def test_clear_queue_silences_a_phone_at_once() -> None:
         assert sum(event["event"] == "media" for event in client.events[at:]) <= 1
 
 
+async def test_what_is_said_after_a_clear_is_heard() -> None:
+    """Twilio forgets all that it was sent before."""
+
+    class Unreported(WorkerClient):
+        async def send(self, **message: Any) -> None:
+            if message["event"] != "mark":
+                await super().send(**message)
+
+    async with (
+        serving(speaker(tone(500, 0.3))) as (host, port),
+        Unreported(host, port, rate=8000, phone=True) as client,
+    ):
+        await client.start()
+        await client.wait_for_event("mark")
+        await asyncio.sleep(0.3)
+        before = len(client.samples)
+        client.connection._handler.clear_queue()  # type: ignore[union-attr]
+        output = client.connection._transport.media.output
+        assert output is not None
+        await output.write(*tone(500, 0.2), "mono")
+        cleared = await client.wait_for_event("clear")
+        await until(lambda: len(client.samples) >= before + 10)
+        at = client.events.index(cleared)
+        assert sum(event["event"] == "media" for event in client.events[at:]) >= 10
+
+
 async def test_playback_of_a_phone_has_ended_when_twilio_says_so() -> None:
     """Else the call is hung up while Twilio still plays."""
     marks: list[Any] = []

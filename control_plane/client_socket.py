@@ -62,6 +62,12 @@ class ClientSocket(WebSocketsSansIOProtocol):
             extensions: Any = self.scope["extensions"]
             extensions[EXTENSION] = self
 
+    def handle_ping(self) -> None:
+        if self.writable.is_set():
+            super().handle_ping()
+        else:
+            self.conn.data_to_send()  # the answer: more of them would pile up
+
     def pause_writing(self) -> None:
         super().pause_writing()
         if self._holder is not None:
@@ -90,6 +96,8 @@ class ClientSocket(WebSocketsSansIOProtocol):
         """
         self.stop_keepalive()
         self._holder = holder
+        if not self.writable.is_set():
+            holder.client_is_full(True)
         while not self.queue.empty():
             event: Any = self.queue.get_nowait()
             if event["type"] != "websocket.receive":
@@ -108,9 +116,8 @@ class ClientSocket(WebSocketsSansIOProtocol):
             self.conn.events_received()
             holder.from_client(begin.serialize(mask=True))
         partial, self._partial = self._partial, b""
-        if partial and self._holder is not None:
+        if partial:
             holder.from_client(partial)
-        self.resume_reading()
 
     def let_go(self, rest: bytes, inside_frame: bool) -> None:
         """Give the WebSocket back to its route.
@@ -126,6 +133,7 @@ class ClientSocket(WebSocketsSansIOProtocol):
             self.data_received(rest)
 
     def resume_reading(self) -> None:
+        """Read from the client, whatever has paused that."""
         self.read_paused = False
         if not self.transport.is_closing():
             self.transport.resume_reading()

@@ -35,7 +35,8 @@ async def splice(client: WebSocket, socket: ClientSocket, worker: WorkerSocket) 
     try:
         end = await spliced.run()
     except RayRTCError as error:
-        await refuse(client, error)
+        if spliced.client_between_frames:
+            await refuse(client, error)
         return
     if end is End.WORKER:
         await close(client, NORMAL)

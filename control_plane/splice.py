@@ -17,7 +17,10 @@ from control_plane.worker_socket import WorkerSocket
 from rayrtc.errors import InvalidMessage, RayRTCError, TooLarge
 from rayrtc.websocket_frames import (
     BINARY,
+    CLOSE,
     CONTINUATION,
+    CONTROL_MAX,
+    INVALID_DATA,
     NORMAL,
     PING,
     PONG,
@@ -65,7 +68,8 @@ class Splice:
         self._of_worker = Walk(lambda head: None)
         self._ticks = ticks_of(self._loop)
         self._waiting = b""  # for the next tick
-        self._message = 0  # bytes of the client's message so far
+        self._late = b""  # of the client, after the end
+        self._message: int | None = None  # bytes so far of the client's, when it is in parts
         self._refused = False  # what the client has sent, in the midst of it
         self._client_silent = 0
         self._worker_silent = 0
@@ -77,10 +81,13 @@ class Splice:
 
         Raises:
             TooLarge: the client has sent a message of more than `FRAME_MAX` bytes.
-            InvalidMessage: it has sent what is not text.
+            InvalidMessage: it has sent what is not text, or no frames of RFC 6455.
         """
         beat = self._loop.create_task(self._beats())
         try:
+            # before either side may turn out to be full
+            self._client.resume_reading()
+            self._worker.resume_reading()
             self._worker.hold(self)
             self._client.hold(self)
             return await self._ended
@@ -93,7 +100,7 @@ class Splice:
                 self._client.transport.abort()  # it takes nothing, so it is not waited for
             inside = self._refused or not self._of_client.between_frames
             self._flush()
-            self._client.let_go(self._of_client.close, inside)
+            self._client.let_go(self._of_client.rest + self._late, inside)
             self._close_worker()
 
     @property
@@ -105,6 +112,7 @@ class Splice:
 
     def from_client(self, data: bytes) -> None:
         if self._ended.done():
+            self._late += data  # `run` goes on at once
             return
         self._client_silent = 0
         try:
@@ -144,7 +152,10 @@ class Splice:
         self._client.transport.write(self._of_worker.follow(data))
         if close := self._of_worker.close:
             code = int.from_bytes(close[2:4])
-            self._end(End.WORKER if code == NORMAL else End.WORKER_LOST)
+            if code == INVALID_DATA:
+                self._ended.set_exception(InvalidMessage("a message is not UTF-8"))
+            else:
+                self._end(End.WORKER if code == NORMAL else End.WORKER_LOST)
 
     def worker_is_full(self, full: bool) -> None:
         self._worker_full = self._hold_up(full, self._client.transport, self._worker_full)
@@ -153,20 +164,25 @@ class Splice:
         self._end(End.WORKER_LOST)
 
     def _check_client(self, head: Head) -> None:
-        if head.first == WHOLE_TEXT and head.masked and head.size <= FRAME_MAX:
-            self._message = head.size  # nearly all are so
-            return
+        whole = head.first == WHOLE_TEXT and self._message is None
+        if whole and head.masked and head.size <= FRAME_MAX:
+            return  # nearly all are so
         opcode = head.opcode
         if opcode == BINARY:
             raise InvalidMessage("frames are text")
         if not head.masked or not head.plain:
             raise InvalidMessage("a frame is not as RFC 6455 has it")
         if opcode in (TEXT, CONTINUATION):
-            self._message = head.payload + (0 if opcode == TEXT else self._message)
-            if self._message > FRAME_MAX:
+            if (opcode == TEXT) != (self._message is None):
+                raise InvalidMessage("the parts of a message do not follow each other")
+            size = head.payload + (self._message or 0)
+            if size > FRAME_MAX:
                 raise TooLarge(f"a frame has at most {FRAME_MAX} bytes")
-        elif opcode not in (PING, PONG):
+            self._message = None if head.final else size
+        elif opcode not in (CLOSE, PING, PONG):
             raise InvalidMessage("a frame is of no known kind")
+        elif not head.final or head.payload > CONTROL_MAX:
+            raise InvalidMessage("a control frame is in parts or too long")
 
     def _end(self, how: End) -> None:
         if not self._ended.done():
@@ -196,12 +212,18 @@ class Splice:
             if self._client_full is None:
                 self._worker_silent += 1
             if self._worker_silent >= WORKER_BEATS:
+                self._worker.transport.abort()
                 self._end(End.WORKER_LOST)
-            elif self._client_silent >= CLIENT_BEATS:
+                return
+            if self._client_silent >= CLIENT_BEATS:
+                self._client.transport.abort()
                 self._end(End.CLIENT)
+                return
             if self._client_silent >= SILENT_BEATS and self._of_worker.between_frames:
                 self._client.send_frame(Opcode.PING)
-            if self._worker_silent >= SILENT_BEATS and self._of_client.between_frames:
+            # the worker does not wait as long for a silent client, and has to hear from us
+            silent = max(self._client_silent, self._worker_silent) >= SILENT_BEATS
+            if silent and self._of_client.between_frames:
                 self._flush()
                 self._worker.send(Opcode.PING)
 

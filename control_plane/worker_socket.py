@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from websockets.client import ClientProtocol
 from websockets.exceptions import WebSocketException
 from websockets.frames import Frame, Opcode
+from websockets.protocol import State
 from websockets.uri import parse_uri
 
 from rayrtc.websocket_frames import TEXT, read_head
@@ -79,6 +80,9 @@ class WorkerSocket(asyncio.Protocol):
             self._handshake.receive_data(head + end)
             if self._handshake.handshake_exc is not None:
                 raise self._handshake.handshake_exc
+            if self._handshake.state is not State.OPEN:  # a body follows, which may say why
+                status = head.split(b"\r\n", 1)[0].decode(errors="replace")
+                raise ValueError(f"the worker refuses the handshake: {status}")
             self._upgraded = True
             self._received = rest
             self.send(Opcode.TEXT, self._first.encode())
@@ -121,7 +125,10 @@ class WorkerSocket(asyncio.Protocol):
             holder.from_worker(received)
         if self._lost:
             holder.worker_lost()
-        else:
+
+    def resume_reading(self) -> None:
+        """Read from the worker, whatever has paused that."""
+        if not self.transport.is_closing():
             self.transport.resume_reading()
 
     def send(self, opcode: Opcode, payload: bytes = b"", final: bool = True) -> None:

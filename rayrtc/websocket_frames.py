@@ -14,10 +14,15 @@ PING: Final = 0x9
 PONG: Final = 0xA
 
 WHOLE_TEXT: Final = 0x80 | TEXT
-"""First byte of a message of text in one frame."""
+WHOLE_PING: Final = 0x80 | PING
+"""First byte of a message of text in one frame, and of a ping."""
 
 NORMAL: Final = 1000
-"""Close code (RFC 6455, 7.4.1)."""
+INVALID_DATA: Final = 1007
+"""Close codes (RFC 6455, 7.4.1)."""
+
+CONTROL_MAX: Final = 125
+"""Bytes of the payload of a frame that closes, pings or answers a ping."""
 
 
 class Head(NamedTuple):
@@ -78,8 +83,8 @@ class Walk:
     """Follows the frames of a stream of bytes.
 
     Args:
-        check: called with each head before its payload is passed over. What it raises ends the
-            walk.
+        check: called with each head before its payload is passed over; with that of a frame that
+            closes maybe more than once. What it raises ends the walk.
 
     Attributes:
         close: the frame that closes, and what followed it, once there was one.
@@ -96,6 +101,11 @@ class Walk:
         """Whether what `follow` has returned so far ends with a frame."""
         return not self._left
 
+    @property
+    def rest(self) -> bytes:
+        """What `follow` has taken and not returned."""
+        return self.close or self._partial
+
     def follow(self, data: bytes) -> bytes:
         """Take the next bytes. Returns those that may be passed on: all of them but the begin of a
         head, which is kept until the rest is there, and a frame that closes."""
@@ -105,26 +115,27 @@ class Walk:
         at, end = self._left, len(data)
         while at < end:
             head = read_head(data, at)
-            if head is None or (head.opcode == CLOSE and at + head.size > end):
-                self._partial = data[at:]
-            elif head.opcode == CLOSE:
-                self.close = data[at:]
-            else:
+            if head is not None:
                 self._check(head)
-                at += head.size
-                continue
+                if head.opcode != CLOSE:
+                    at += head.size
+                    continue
+            if head is None or at + head.size > end:
+                self._partial = data[at:]
+            else:
+                self.close = data[at:]
             self._left = 0
             return data[:at]
         self._left = at - end
         return data
 
 
-def whole_frames(data: bytes, size_max: int) -> int:
-    """Where the last frame ends that is complete in `data`; its length when one that is larger than
-    `size_max` bytes begins there."""
+def whole_frames(data: bytes, payload_max: int) -> int:
+    """Where the last frame ends that is complete in `data`; its length when one with a payload of
+    more than `payload_max` bytes begins there."""
     at = 0
     while (head := read_head(data, at)) is not None:
-        if head.size > size_max:
+        if head.payload > payload_max:
             return len(data)
         if at + head.size > len(data):
             break

@@ -4,16 +4,21 @@ import asyncio
 import contextlib
 import json
 import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
+import aiohttp
 import pytest
 from aiohttp import web
 from websockets.frames import Opcode
 
-from control_plane import limits, splice, ticks
+from control_plane import limits, relay, splice, ticks
 from control_plane.app import create_app
+from control_plane.client_socket import ClientSocket
+from control_plane.worker_socket import WorkerSocket, open_worker_socket
 from rayrtc.cluster.client import Cluster
 from rayrtc.settings import Settings
-from rayrtc.websocket_frames import CLOSE, PING, PONG, TEXT
+from rayrtc.websocket_frames import CLOSE, PING, PONG, TEXT, text_frame
 from tests.control_plane.conftest import Replica, Workers, make_stream, none_held, serving
 from tests.control_plane.test_sockets import connected, start
 from tests.raw_socket import RawSocket, frame, raw_socket, text
@@ -78,8 +83,27 @@ async def test_pings_are_answered(replica: Replica, workers: Workers) -> None:
             frame(Opcode.TEXT, b"x" * limits.FRAME_MAX, final=False) + frame(Opcode.CONT, b"y"),
             "too_large",
         ),
+        (b"\x89\xff" + (1 << 62).to_bytes(8), "invalid_message"),
+        (b"\x88\xff" + (1 << 62).to_bytes(8), "invalid_message"),
+        (b"\x08\x80", "invalid_message"),
+        (frame(Opcode.CONT, b"x"), "invalid_message"),
+        (frame(Opcode.TEXT, b"x", final=False) + text("y"), "invalid_message"),
+        (frame(Opcode.TEXT, b"\xff"), "invalid_message"),
     ],
-    ids=["binary", "not masked", "reserved bit", "reserved opcode", "too large", "in parts"],
+    ids=[
+        "binary",
+        "not masked",
+        "reserved bit",
+        "reserved opcode",
+        "too large",
+        "in parts",
+        "endless ping",
+        "endless close",
+        "part of a close",
+        "part without begin",
+        "begin in a message",
+        "no UTF-8",
+    ],
 )
 async def test_what_is_not_allowed_is_refused_by_its_head(
     sent: bytes, error: str, replica: Replica, workers: Workers, cluster: Cluster
@@ -219,6 +243,176 @@ async def test_a_call_goes_on_while_others_come_and_go(replica: Replica, workers
                 await other.send_str("y")
                 assert await other.receive_str(timeout=5) == "y"
         await echo(socket, "z")
+
+
+async def test_nothing_is_said_inside_of_a_worker_s_frame(
+    replica: Replica, workers: Workers
+) -> None:
+    (worker,) = await workers()
+    begin = b"\x81\x7e" + (1000).to_bytes(2) + b"x" * 10
+
+    async def begin_only(socket: web.WebSocketResponse) -> None:
+        socket._req.transport.write(begin)  # type: ignore[union-attr]
+        await asyncio.Event().wait()
+
+    worker.serve_socket = begin_only
+    async with raw_socket((await replica()).url + PATH) as socket:
+        await socket.send(START)
+        assert await socket.reader.readexactly(len(begin)) == begin
+        await socket.send(frame(Opcode.BINARY, b"x"))
+        assert await asyncio.wait_for(socket.reader.read(), 5) == b""
+
+
+async def test_a_head_cut_by_the_end_is_read_on(replica: Replica, workers: Workers) -> None:
+    """Else the client's answer to the close would be taken for something else, and waited for."""
+    (worker,) = await workers()
+    async with raw_socket((await replica()).url + PATH) as socket:
+        await socket.send(START)
+        await echo(socket)
+        await socket.send(b"\x81")
+        await asyncio.sleep(0.1)
+        closing = asyncio.create_task(worker.sockets[0].close())
+        assert await socket.close_code() == 1000
+        await socket.send(b"\x82\xfe\x01\0\0xx", frame(Opcode.CLOSE, (1000).to_bytes(2)))
+        with pytest.raises(EOFError):
+            await socket.receive()
+        await closing
+
+
+@asynccontextmanager
+async def joined(
+    settings: Settings, before: Callable[[ClientSocket, WorkerSocket], None]
+) -> AsyncIterator[tuple[RawSocket, ClientSocket, WorkerSocket]]:
+    """A client that has its worker, after `before` was called with both of their sockets."""
+    made: list[tuple[ClientSocket, WorkerSocket]] = []
+
+    class Joined(splice.Splice):
+        def __init__(self, client: ClientSocket, worker: WorkerSocket) -> None:
+            super().__init__(client, worker)
+            made.append((client, worker))
+            before(client, worker)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(relay, "Splice", Joined)
+        async with (
+            serving(create_app(make_stream()), settings) as (url, _),
+            raw_socket(url + PATH) as socket,
+        ):
+            await socket.send(START)
+            async with asyncio.timeout(5):
+                while not made:
+                    await asyncio.sleep(0.01)
+            yield socket, *made[0]
+
+
+async def test_a_client_that_takes_nothing_is_owed_no_answers_before_its_start(
+    settings: Settings,
+) -> None:
+    async with (
+        serving(create_app(make_stream()), settings) as (url, server),
+        raw_socket(url + PATH) as socket,
+    ):
+        (client,) = server.server_state.connections
+        assert isinstance(client, ClientSocket)
+        client.pause_writing()
+        await socket.send(frame(Opcode.PING, b"1"))
+        await asyncio.sleep(0.1)
+        client.resume_writing()
+        await socket.send(frame(Opcode.PING, b"2"))
+        assert await socket.receive() == (PONG, b"2")
+
+
+async def test_a_client_that_is_full_before_it_has_a_worker_is_given_up(
+    settings: Settings, workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(splice, "SEND_TIMEOUT", 0.5)
+    await workers()
+
+    def full(client: ClientSocket, worker: WorkerSocket) -> None:
+        client.pause_writing()
+
+    async with joined(settings, full) as (socket, _, worker):
+        assert not worker.transport.is_reading(), "nobody takes what it sends"
+        assert await asyncio.wait_for(socket.reader.read(), 5) == b""
+
+
+async def test_a_worker_that_is_full_at_the_join_holds_up_its_client(
+    settings: Settings, workers: Workers
+) -> None:
+    await workers()
+
+    def full(client: ClientSocket, worker: WorkerSocket) -> None:
+        worker.pause_writing()
+
+    async with joined(settings, full) as (socket, client, worker):
+        assert not client.transport.is_reading()
+        worker.resume_writing()
+        await echo(socket)
+
+
+@pytest.mark.parametrize("side", ["client", "worker"])
+async def test_a_side_that_has_vanished_is_not_waited_for(
+    side: str, settings: Settings, workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it was sent last would else be kept until TCP gives up."""
+    monkeypatch.setattr(splice, "BEAT", 0.1)
+    (fake,) = await workers()
+
+    async def stand_still(socket: web.WebSocketResponse) -> None:
+        socket._req.transport.pause_reading()  # type: ignore[union-attr]
+        await asyncio.Event().wait()
+
+    if side == "worker":
+        fake.serve_socket = stand_still
+    async with joined(settings, lambda client, worker: None) as (_, client, worker):
+        transport = client.transport if side == "client" else worker.transport
+        transport.set_write_buffer_limits(high=1 << 30)
+        transport.write(text_frame(b"x" * 20_000_000))
+        async with asyncio.timeout(5):
+            while not (client.disconnected if side == "client" else worker._lost):
+                await asyncio.sleep(0.05)
+
+
+async def test_a_client_that_is_silent_is_no_worker_s_loss(
+    replica: Replica, workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker hears from the replica, also while it is not silent itself."""
+    monkeypatch.setattr(splice, "BEAT", 0.2)
+    (worker,) = await workers()
+    pings = 0
+
+    async def talk(socket: web.WebSocketResponse) -> None:
+        nonlocal pings
+        socket._autoping = False
+        while True:
+            await socket.send_str("x")
+            with contextlib.suppress(TimeoutError):
+                frame = await socket.receive(0.05)
+                pings += frame.type is aiohttp.WSMsgType.PING
+
+    worker.serve_socket = talk
+    async with raw_socket((await replica()).url + PATH) as socket:
+        await socket.send(START)
+        await asyncio.sleep(0.7)
+        assert pings > 0
+
+
+async def test_a_worker_that_refuses_the_handshake_is_not_sent_the_request() -> None:
+    sent = b""
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\n")
+        sent = await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        socket = await open_worker_socket(f"http://127.0.0.1:{port}/x", {}, "request")
+        with pytest.raises(ValueError, match="401"):
+            await asyncio.wait_for(socket.answer, 5)
+    assert sent == b""
 
 
 async def test_small_messages_go_on_together_and_in_order(

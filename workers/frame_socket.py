@@ -12,7 +12,16 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
-from rayrtc.websocket_frames import NORMAL, WHOLE_TEXT, Head, read_head, text_frame
+from rayrtc.websocket_frames import (
+    CONTROL_MAX,
+    INVALID_DATA,
+    NORMAL,
+    WHOLE_PING,
+    WHOLE_TEXT,
+    Head,
+    read_head,
+    text_frame,
+)
 
 try:
     from websockets.speedups import apply_mask
@@ -25,10 +34,9 @@ BEAT: Final = 5.0
 """Seconds between two looks at whether the other end still lives."""
 SILENT_BEATS: Final = 2
 """Beats without a byte after which the other end is pinged."""
-LAST_BEAT: Final = 3
+LAST_BEAT: Final = 4
 """Beats without a byte after which it has vanished."""
 UNSUPPORTED_DATA: Final = 1003
-INVALID_DATA: Final = 1007
 TOO_BIG: Final = 1009
 """Close codes (RFC 6455, 7.4.1)."""
 
@@ -49,6 +57,7 @@ class FrameSocket(asyncio.Protocol):
         self._parts = bytearray()
         self._in_parts = False
         self._pending = b""
+        self._ping = b""  # not answered yet
         self._first: asyncio.Future[bytes] = self._loop.create_future()
         self._take: Callable[[bytes], None] = self._take_first
         self._lost_told: Callable[[], None] = lambda: None
@@ -77,6 +86,7 @@ class FrameSocket(asyncio.Protocol):
                 break
             self._take_frame(head, data, at)
             at += head.size
+        self._answer_ping()
         if at < len(data):
             self._pending = data[at:]
 
@@ -118,10 +128,7 @@ class FrameSocket(asyncio.Protocol):
         if self._lost.done():
             lost()
             return
-        self._holds = False
-        self.data_received(b"")
-        if not self._transport.is_closing():
-            self._transport.resume_reading()
+        self._read_on()
 
     @property
     def full(self) -> bool:
@@ -154,11 +161,19 @@ class FrameSocket(asyncio.Protocol):
             self._closing = True
             self._library.send_close(NORMAL)
             self._flush()
+        if self._holds:
+            self._read_on()  # else the other end's answer, and that it goes, would not be seen
         await asyncio.wait([self._lost], timeout=timeout)
         if not self._lost.done():
             self._transport.abort()
 
     # frames
+
+    def _read_on(self) -> None:
+        self._holds = False
+        self.data_received(b"")
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def _take_frame(self, head: Head, data: bytes, at: int) -> None:
         begin = at + head.begin
@@ -166,7 +181,14 @@ class FrameSocket(asyncio.Protocol):
         if head.first == WHOLE_TEXT and head.masked and not self._in_parts and not self._closing:
             self._take(apply_mask(payload, data[begin - 4 : begin]))
             return
-        self._library.receive_data(data[at : at + head.size])
+        if head.first == WHOLE_PING and head.masked and head.payload <= CONTROL_MAX:
+            self._ping = data[at : at + head.size]
+            return
+        self._pass_on(data[at : at + head.size])
+
+    def _pass_on(self, frame: bytes) -> None:
+        """Have the library take a frame."""
+        self._library.receive_data(frame)
         for event in self._library.events_received():
             if isinstance(event, Frame):
                 self._take_event(event)
@@ -182,6 +204,13 @@ class FrameSocket(asyncio.Protocol):
                 message = bytes(self._parts)
                 self._parts.clear()
                 self._take(message)
+
+    def _answer_ping(self) -> None:
+        """Answer the last ping of those that came together (RFC 6455, 5.5.3), and none of who takes
+        nothing: the answers would pile up."""
+        if self._ping and not self.full:
+            self._pass_on(self._ping)
+        self._ping = b""
 
     def _take_first(self, message: bytes) -> None:
         self._holds = True

@@ -92,6 +92,46 @@ async def test_a_client_that_is_silent_is_pinged_and_given_up(
         await until(lambda: host.reasons == [EndReason.CLIENT_CLOSED])
 
 
+async def test_the_last_of_many_pings_is_answered() -> None:
+    """A flood of them holds up no other call of the worker."""
+    async with calling() as (socket, _):
+        await socket.send(*(frame(Opcode.PING, str(number).encode()) for number in range(5000)))
+        answered = 0
+        while await socket.receive() != (PONG, b"4999"):
+            answered += 1
+        assert answered < 500
+
+
+def socket_of(host: Host) -> frame_socket.FrameSocket:
+    socket: frame_socket.FrameSocket = host.connections._connections["me"]._transport._socket  # type: ignore[attr-defined]
+    return socket
+
+
+async def test_who_takes_nothing_is_owed_no_answers() -> None:
+    """Else the answers to pings pile up for a client that reads none of them."""
+    async with calling() as (socket, host):
+        socket_of(host).pause_writing()
+        await socket.send(frame(Opcode.PING, b"1"), text('{"event": "ping"}'))
+        assert await socket.receive() == PONG_TEXT
+        socket_of(host).resume_writing()
+        await socket.send(frame(Opcode.PING, b"2"))
+        assert await socket.receive() == (PONG, b"2")
+
+
+async def test_a_refused_client_can_close() -> None:
+    async with (
+        serving(AsyncEcho()) as (_, port),
+        raw_socket(f"http://127.0.0.1:{port}/v1/websocket", HEADERS) as socket,
+    ):
+        await socket.send(text(REQUEST.replace('"test"', '"unknown"')))
+        _, payload = await socket.receive()
+        assert SocketAnswer.model_validate_json(payload).refusal is not None
+        await socket.send(text("more"), frame(Opcode.CLOSE, (1000).to_bytes(2)))
+        assert await socket.close_code() == 1000
+        with pytest.raises(EOFError):
+            await socket.receive(timeout=2)
+
+
 async def test_a_client_that_does_not_answer_the_close_is_not_waited_for() -> None:
     async with calling() as (socket, host):
         await socket.send(text('{"event": "stop"}'))

@@ -15,6 +15,9 @@ from rayrtc.websocket_frames import whole_frames
 
 EXTENSION = "rayrtc.splice"
 """Name of the ASGI extension by which a route reaches its client's `ClientSocket`."""
+FRAMES_MAX = 4096
+"""Frames of a client that are taken apart, before and after the splice; who sends more is cut off.
+Sound of 20 ms each is fewer, in all that can wait for a worker."""
 
 
 class Holder(Protocol):
@@ -41,6 +44,7 @@ class ClientSocket(WebSocketsSansIOProtocol):
         super().__init__(*args, **options)
         self._holder: Holder | None = None
         self._partial = b""
+        self._frames = 0
         self._deaf = False
 
     def data_received(self, data: bytes) -> None:
@@ -51,9 +55,12 @@ class ClientSocket(WebSocketsSansIOProtocol):
         elif not self._deaf:
             # the parser is given whole frames, so that it never is inside of one at a splice
             data = self._partial + data
-            end = whole_frames(data, self.config.ws_max_size)
+            end, count = whole_frames(data, self.config.ws_max_size)
             self._partial = data[end:]
-            if end:
+            self._frames += count
+            if self._frames > FRAMES_MAX:
+                self.transport.abort()
+            elif end:
                 super().data_received(data[:end])
 
     def handle_connect(self, event: Any) -> None:

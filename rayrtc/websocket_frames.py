@@ -130,17 +130,18 @@ class Walk:
         return data
 
 
-def whole_frames(data: bytes, payload_max: int) -> int:
-    """Where the last frame ends that is complete in `data`; its length when one with a payload of
-    more than `payload_max` bytes begins there."""
-    at = 0
+def whole_frames(data: bytes, payload_max: int) -> tuple[int, int]:
+    """Where the last frame ends that is complete in `data`, and how many there are until then; the
+    length of `data` when one with a payload of more than `payload_max` bytes begins there."""
+    at = count = 0
     while (head := read_head(data, at)) is not None:
         if head.payload > payload_max:
-            return len(data)
+            return len(data), count
         if at + head.size > len(data):
             break
         at += head.size
-    return at
+        count += 1
+    return at, count
 
 
 def text_frame(payload: bytes) -> bytes:

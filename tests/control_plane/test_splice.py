@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from websockets.frames import Opcode
 
-from control_plane import limits, relay, splice, ticks
+from control_plane import client_socket, limits, relay, splice, ticks
 from control_plane.app import create_app
 from control_plane.client_socket import ClientSocket
 from control_plane.worker_socket import WorkerSocket, open_worker_socket
@@ -320,6 +320,21 @@ async def test_a_client_that_takes_nothing_is_owed_no_answers_before_its_start(
         client.resume_writing()
         await socket.send(frame(Opcode.PING, b"2"))
         assert await socket.receive() == (PONG, b"2")
+
+
+async def test_a_flood_before_the_start_is_cut_off_unread(settings: Settings) -> None:
+    """Each of its frames would cost the other calls of the replica 15 us."""
+    async with (
+        serving(create_app(make_stream()), settings) as (url, _),
+        raw_socket(url + PATH) as socket,
+    ):
+        answered = 0
+        with contextlib.suppress(EOFError, ConnectionError):
+            await socket.send(frame(Opcode.PING) * 40_000)
+            while True:
+                await socket.receive()
+                answered += 1
+        assert answered <= client_socket.FRAMES_MAX
 
 
 async def test_a_client_that_is_full_before_it_has_a_worker_is_given_up(

@@ -76,6 +76,7 @@ def test_a_walk_keeps_what_closes_to_itself() -> None:
 
 def test_whole_frames_end_where_the_last_one_does() -> None:
     text = Frame(Opcode.TEXT, b"x" * 200).serialize(mask=True)
-    assert whole_frames(text * 2 + text[:9], 1000) == 2 * len(text)
-    assert whole_frames(text[:1], 1000) == 0
-    assert whole_frames(text[:9], 100) == 9, "who reads it has to refuse it"
+    assert whole_frames(text * 2 + text[:9], 1000) == (2 * len(text), 2)
+    assert whole_frames(text[:9], 200) == (0, 0)
+    assert whole_frames(text[:1], 1000) == (0, 0)
+    assert whole_frames(text[:9], 100) == (9, 0), "who reads it has to refuse it"

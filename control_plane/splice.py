@@ -149,7 +149,9 @@ class Splice:
         if self._ended.done():
             return
         self._worker_silent = 0
-        self._client.transport.write(self._of_worker.follow(data))
+        data = self._of_worker.follow(data)
+        if not self._client.transport.is_closing():
+            self._client.transport.write(data)
         if close := self._of_worker.close:
             code = int.from_bytes(close[2:4])
             if code == INVALID_DATA:

@@ -6,21 +6,32 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import aiohttp
 import pytest
+import uvloop
 from aiohttp import web
 from websockets.frames import Opcode
 
 from control_plane import client_socket, limits, relay, splice, ticks
 from control_plane.app import create_app
 from control_plane.client_socket import ClientSocket
+from control_plane.worker_client import WorkerClient
 from control_plane.worker_socket import WorkerSocket, open_worker_socket
 from rayrtc.cluster.client import Cluster
 from rayrtc.settings import Settings
 from rayrtc.websocket_frames import CLOSE, PING, PONG, TEXT, text_frame
-from tests.control_plane.conftest import Replica, Workers, make_stream, none_held, serving
+from tests.control_plane.conftest import (
+    SECRET,
+    Replica,
+    Workers,
+    make_stream,
+    none_held,
+    serving,
+)
 from tests.control_plane.test_sockets import connected, start
+from tests.control_plane.worker import FakeWorker
 from tests.raw_socket import RawSocket, frame, raw_socket, text
 
 
@@ -320,6 +331,46 @@ async def test_a_client_that_takes_nothing_is_owed_no_answers_before_its_start(
         client.resume_writing()
         await socket.send(frame(Opcode.PING, b"2"))
         assert await socket.receive() == (PONG, b"2")
+
+
+def test_a_client_that_has_left_before_it_has_a_worker_is_no_error(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Under uvloop, whose transports raise when they are written to after their end."""
+    greeted = asyncio.Event()
+    left = asyncio.Event()
+    open_spliced = WorkerClient.open_spliced
+
+    async def greet(socket: web.WebSocketResponse) -> None:
+        await socket.send_str("hello")
+        greeted.set()
+        await socket.receive()
+
+    async def late(*args: Any) -> WorkerSocket:
+        worker = await open_spliced(*args)
+        await asyncio.gather(greeted.wait(), left.wait())
+        return worker
+
+    async def leave() -> None:
+        async with (
+            Cluster(settings) as cluster,
+            FakeWorker(cluster, "worker", SECRET, 8).running() as worker,
+            serving(create_app(make_stream()), settings) as (url, server),
+        ):
+            worker.serve_socket = greet
+            await asyncio.sleep(3 * settings.lease_interval)
+            async with raw_socket(url + PATH) as socket:
+                await socket.send(START)
+                await asyncio.wait_for(greeted.wait(), 5)
+            async with asyncio.timeout(5):
+                while server.server_state.connections:
+                    await asyncio.sleep(0.01)
+                left.set()
+                await none_held(cluster)
+
+    monkeypatch.setattr(WorkerClient, "open_spliced", late)
+    uvloop.run(leave())
+    assert "Exception" not in caplog.text
 
 
 async def test_a_flood_before_the_start_is_cut_off_unread(settings: Settings) -> None:

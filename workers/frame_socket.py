@@ -47,13 +47,15 @@ class FrameSocket(asyncio.Protocol):
 
     Args:
         transport: that of the request.
+        first_max: bytes of the first message; the others have at most `FRAME_MAX`.
     """
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(self, transport: asyncio.Transport, first_max: int) -> None:
         self._transport = transport
         self._server = transport.get_protocol()
         self._loop = asyncio.get_running_loop()
         self._library = ServerProtocol(state=State.OPEN, max_size=FRAME_MAX)
+        self._frame_max = first_max
         self._parts = bytearray()
         self._in_parts = False
         self._pending = b""
@@ -79,7 +81,7 @@ class FrameSocket(asyncio.Protocol):
             self._pending = b""
         at = 0
         while not self._holds and (head := read_head(data, at)) is not None:
-            if head.size > FRAME_MAX:
+            if head.size > self._frame_max:
                 self._fail(TOO_BIG)
                 return
             if at + head.size > len(data):
@@ -161,7 +163,7 @@ class FrameSocket(asyncio.Protocol):
             self._closing = True
             self._library.send_close(NORMAL)
             self._flush()
-        if self._holds:
+        if self._holds and not self._lost.done():
             self._read_on()  # else the other end's answer, and that it goes, would not be seen
         await asyncio.wait([self._lost], timeout=timeout)
         if not self._lost.done():
@@ -214,6 +216,7 @@ class FrameSocket(asyncio.Protocol):
 
     def _take_first(self, message: bytes) -> None:
         self._holds = True
+        self._frame_max = FRAME_MAX
         self._transport.pause_reading()
         if not self._first.done():
             self._first.set_result(message)

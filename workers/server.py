@@ -108,7 +108,7 @@ class WorkerServer:
         handshake = web.WebSocketResponse(compress=False)
         await handshake.prepare(request)
         assert request.transport is not None
-        socket = FrameSocket(request.transport)
+        socket = FrameSocket(request.transport, MAX_BODY)
         try:
             first = await socket.first(REQUEST_TIMEOUT)
             await self._connections.serve(SocketRequest.model_validate_json(first), socket)

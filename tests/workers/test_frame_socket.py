@@ -92,6 +92,27 @@ async def test_a_client_that_is_silent_is_pinged_and_given_up(
         await until(lambda: host.reasons == [EndReason.CLIENT_CLOSED])
 
 
+async def test_a_request_has_room_for_the_inputs() -> None:
+    """Those of an id that comes back: up to `RAYRTC_PAYLOAD_MAX`, escaped once more."""
+    inputs = '["' + "x" * ((1 << 20) - 4) + '"]'
+    request = SocketRequest(
+        connection_id="me",
+        session=1,
+        stream="test",
+        transport="websocket",
+        inputs=inputs,
+        inputs_seq=1,
+    )
+    async with (
+        serving(AsyncEcho()) as (_, port),
+        raw_socket(f"http://127.0.0.1:{port}/v1/websocket", HEADERS) as socket,
+    ):
+        await socket.send(text(request.model_dump_json()))
+        opcode, payload = await socket.receive()
+        assert opcode == TEXT
+        assert SocketAnswer.model_validate_json(payload).refusal is None
+
+
 async def test_the_last_of_many_pings_is_answered() -> None:
     """A flood of them holds up no other call of the worker."""
     async with calling() as (socket, _):

@@ -7,12 +7,17 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
+from unittest.mock import Mock
 
 import aiohttp
 import pytest
 import uvloop
 from aiohttp import web
-from websockets.frames import Opcode
+from hypothesis import given
+from hypothesis import strategies as st
+from websockets.frames import Frame, Opcode
+from websockets.protocol import State
+from websockets.server import ServerProtocol
 
 from control_plane import client_socket, limits, relay, splice, ticks
 from control_plane.app import create_app
@@ -129,6 +134,50 @@ async def test_what_is_not_allowed_is_refused_by_its_head(
         assert json.loads(payload)["meta"]["error"] == error
         assert await socket.close_code() == 1000
     await none_held(cluster)
+
+
+@st.composite
+def any_frame(draw: st.DrawFn) -> bytes:
+    """Mostly right, with any first byte, and lengths written longer than need be."""
+    usual = [0x01, 0x80, 0x81, 0x00, 0x88, 0x89, 0x8A]
+    first = draw(st.sampled_from(usual) | st.integers(0, 255))
+    payload = draw(st.binary(max_size=130))
+    extended = draw(st.sampled_from([0, 2, 8])) if len(payload) <= 125 else 2
+    masked = 0x80 if draw(st.integers(0, 20)) else 0
+    length = {0: len(payload), 2: 126, 8: 127}[extended]
+    head = bytes([first, masked | length])
+    if extended:
+        head += len(payload).to_bytes(extended)
+    return head + (b"mask" if masked else b"") + payload
+
+
+@given(frames=st.lists(any_frame(), max_size=8), cut=st.integers(1, 200))
+def test_what_reaches_the_worker_is_right_whatever_a_client_sends(
+    frames: list[bytes], cut: int
+) -> None:
+    data = b"".join(frames)
+    sent = bytearray()
+    client, worker = Mock(), Mock()
+    worker.transport.is_closing = lambda: False
+    worker.transport.write = sent.extend
+
+    async def pass_on() -> None:
+        joined = splice.Splice(client, worker)
+        for at in range(0, len(data), cut):
+            joined.from_client(data[at : at + cut])
+        joined._flush()
+        if joined._ended.done() and not joined._ended.exception():
+            assert data.endswith(joined._of_client.close + joined._late)
+
+    asyncio.run(pass_on())
+    assert data.startswith(sent)
+    parser = ServerProtocol(state=State.OPEN, max_size=limits.FRAME_MAX)
+    parser.receive_data(bytes(sent))
+    assert parser.parser_exc is None
+    assert not any(
+        isinstance(event, Frame) and event.opcode in (Opcode.BINARY, Opcode.CLOSE)
+        for event in parser.events_received()
+    )
 
 
 @pytest.mark.parametrize("code", [1000, 1001])

@@ -278,6 +278,31 @@ async def test_a_worker_that_takes_nothing_holds_up_its_client_and_is_given_up(
     assert 0 < sent < 1000, "100 MB are more than the kernel buffers"
 
 
+async def test_a_client_that_takes_nothing_holds_up_its_worker_and_is_given_up(
+    settings: Settings, workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(splice, "SEND_TIMEOUT", 1.0)
+    (fake,) = await workers()
+    sent = 0
+
+    async def flood(socket: web.WebSocketResponse) -> None:
+        nonlocal sent
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await socket.send_str("x" * 100_000)
+                sent += 1
+
+    fake.serve_socket = flood
+    most = 0
+    async with joined(settings, lambda client, worker: None) as (_, client, _):
+        async with asyncio.timeout(10):
+            while not client.disconnected:
+                most = max(most, client.transport.get_write_buffer_size())
+                await asyncio.sleep(0.01)
+    assert 0 < most < 1 << 20
+    assert 0 < sent < 1000, "100 MB are more than the kernel buffers"
+
+
 async def test_under_another_server_messages_pass(settings: Settings, workers: Workers) -> None:
     """An application need not run under `rayrtc control-plane`."""
     await workers()

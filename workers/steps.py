@@ -26,7 +26,12 @@ class Steps(Generic[T]):
         while True:
             began = time.monotonic()
             try:
-                waits_for = next(steps) if error is None else steps.throw(error)
+                if error is None:
+                    waits_for = next(steps)
+                elif hasattr(steps, "throw"):
+                    waits_for = steps.throw(error)
+                else:  # a plain iterator, which cannot be told
+                    raise error
             except StopIteration as stop:
                 result: T = stop.value
                 return result

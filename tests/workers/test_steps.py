@@ -63,3 +63,29 @@ async def test_a_future_that_fails() -> None:
         return ""
 
     assert await Steps(call()) == "handled"
+
+
+class PlainIterator:
+    """Awaits a future as an extension written in C may: it has `__next__` alone."""
+
+    def __init__(self, future: "asyncio.Future[None]") -> None:
+        self._future = future
+
+    def __await__(self) -> "PlainIterator":
+        return self
+
+    def __next__(self) -> "asyncio.Future[None]":
+        self._future._asyncio_future_blocking = True
+        return self._future
+
+
+async def test_what_cannot_be_told_of_a_cancellation_is_cancelled_all_the_same() -> None:
+    async def wait() -> None:
+        awaitable: Any = PlainIterator(asyncio.get_running_loop().create_future())
+        await Steps(awaitable)
+
+    task = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task

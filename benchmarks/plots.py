@@ -51,9 +51,29 @@ def bars(axes: Any, series: list[dict[str, Any]]) -> None:
     )
 
 
+def day(path: Path, report: dict[str, Any]) -> None:
+    """Calls and workers over a day, for each policy."""
+    canvas, axes = plt.subplots(figsize=(9, 4.2), layout="constrained")
+    for name, course in report["courses"].items():
+        hours = [number / 12 for number in range(len(course))]
+        axes.step(hours, [workers for _, workers in course], where="post", label=f"by {name}")
+    first = next(iter(report["courses"].values()))
+    filled = [calls / report["slots"] for calls, _ in first]
+    axes.fill_between(hours, filled, alpha=0.3, color="grey", label="filled by calls")
+    axes.set_xlabel("hour")
+    axes.set_ylabel("workers")
+    axes.set_ylim(bottom=0)
+    axes.legend()
+    canvas.savefig(path.with_suffix(".png"), dpi=120)
+    plt.close(canvas)
+
+
 def draw(path: Path) -> None:
     """One report's plot; nothing when it has no figure that can be drawn."""
     report = json.loads(path.read_text())
+    if "courses" in report:
+        day(path, report)
+        return
     figures = [figure for figure in report["figures"] if figure["series"]]
     wanted = [figure for figure in figures if figure["name"] == COST] or figures[:1]
     if not wanted:

@@ -52,10 +52,13 @@ class Member:
         """When it last answered a ping."""
         self.busy = self.created
         """When it last was seen with a call, or became ready."""
+        self._arrived = 0
         self.late_since = math.inf
         """Since when its event loop has been late."""
         self.empty_by = math.inf
         """When a draining worker has to be empty; one that is not soon after is stopped."""
+        self.spare = False
+        """Whether it was told to leave calls to others."""
         self.report: WorkerReport | None = None
         self.pinging: asyncio.Task[None] | None = None
         self._placed = False
@@ -86,6 +89,7 @@ class Member:
             unplaced_for=0.0 if self._placed else now - self.created,
             late_for=max(0.0, now - self.late_since),
             busy=self.report is not None and self.report.lease.state is WorkerState.BUSY,
+            spare=self.spare,
         )
 
     def info(self) -> WorkerInfo:
@@ -183,6 +187,11 @@ class Member:
         except RayError as error:
             raise StartError(f"the worker died while it started: {brief(error)}") from None
 
+    def take_arrived(self) -> int:
+        """How many calls have come since this was last asked for, by its pings."""
+        arrived, self._arrived = self._arrived, 0
+        return arrived
+
     async def watch(self) -> str:
         """Returns when the worker's process is dead, with what Ray says of it."""
         while True:
@@ -195,11 +204,15 @@ class Member:
 
     async def ping(self, timeout: float) -> bool:
         """Ask the worker's event loop how it is. Returns whether it answered within `timeout`."""
+        before = self.report.sessions if self.report else 0
+        known = self.report is not None
         try:
             async with asyncio.timeout(timeout):
                 self.report = await self._actor.ping.remote()
         except (TimeoutError, RayError):
             return False
+        if known:  # one that was taken over has had calls that did not come just now
+            self._arrived += max(0, self.report.sessions - before)
         self.needs = self.report.needs
         self.answered = time.monotonic()
         if self.calls:
@@ -207,6 +220,15 @@ class Member:
         late = self.report.lease.lag > LATE
         self.late_since = min(self.late_since, self.answered) if late else math.inf
         return True
+
+    async def leave_to_others(self, spare: bool, timeout: float) -> None:
+        """Have it get calls only if no other worker can take them, or like all others again."""
+        self.spare = spare
+        try:
+            async with asyncio.timeout(timeout):
+                await self._actor.leave_to_others.remote(spare)
+        except (TimeoutError, RayError, AttributeError) as error:  # the last: it is of older code
+            logger.info("worker %s is not told of its use: %s", self.worker_id, brief(error))
 
     async def drain(self, drain: Drain, timeout: float) -> None:
         """Have it take no new connections and end those that it has in time."""

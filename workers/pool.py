@@ -59,7 +59,7 @@ class PoolWorker:
 
     `left_behind` counts calls of handlers that outlived their connections. In seconds: `idle_for`
     without a call, `late_for` with a late event loop, `unplaced_for` without room in Ray. A `busy`
-    one takes no calls, though it may have slots.
+    one takes no calls, though it may have slots; a `spare` one only those that others cannot.
     """
 
     worker_id: str
@@ -74,15 +74,20 @@ class PoolWorker:
     late_for: float = 0.0
     unplaced_for: float = 0.0
     busy: bool = False
+    spare: bool = False
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to do next: a node for each worker to start, the workers to drain and why."""
+    """What to do next: a node for each worker to start, the workers to drain and why.
+
+    Those that are `spare` are to get calls only if no other can take them.
+    """
 
     wanted: int
     start: tuple[str | None, ...] = ()
     drain: dict[str, str] = field(default_factory=dict)
+    spare: frozenset[str] = frozenset()
 
 
 class WorkerInfo(Model):
@@ -124,9 +129,13 @@ class PoolStatus(Model):
         return self.wanted > 0 and self.ready >= self.wanted
 
 
-def wanted_workers(calls: int, nodes: int, limits: PoolLimits) -> int:
-    """The size of a pool that carries `calls` connections on `nodes` live nodes with CPUs."""
-    needed = math.ceil((calls + limits.buffer) / limits.slots)
+def wanted_workers(calls: int, nodes: int, limits: PoolLimits, buffer: int = 0) -> int:
+    """The size of a pool that carries `calls` connections on `nodes` live nodes with CPUs.
+
+    Args:
+        buffer: free slots to keep, if those are more than `limits.buffer`.
+    """
+    needed = math.ceil((calls + max(limits.buffer, buffer)) / limits.slots)
     return min(max(needed, limits.workers_min, nodes), limits.workers_max)
 
 
@@ -171,19 +180,21 @@ def plan(
     oversized_for: float = 0.0,
     needed: bool = True,
     others_ready: bool = True,
+    buffer: int = 0,
 ) -> Plan:
     """Compare the pool with what it should be.
 
     Workers that are worn out are drained one after the other: running calls go on there until they
     end. Those of another code version are drained once the new ones are ready, so that code that
     cannot be loaded does not end the service. Each node gets a worker, also one that joins when
-    others have as many as are wanted. A worker that is too many is drained when idle.
+    others have as many as are wanted. A worker that is too many is spared, and drained when idle.
 
     Args:
         nodes: live nodes with room for a worker at all.
         oversized_for: seconds since when the pool has had more workers than wanted.
         needed: whether there is a stream that these workers serve.
         others_ready: whether the workers that are needed in place of these are there.
+        buffer: free slots to keep for calls that come while a worker starts.
     """
     serving = [w for w in workers if w.phase in (WorkerPhase.STARTING, WorkerPhase.READY)]
     current = [w for w in serving if w.code_version == code_version]
@@ -198,7 +209,7 @@ def plan(
                 drain[worker.worker_id] = reason
                 break
     staying = [w for w in current if w.worker_id not in drain]
-    wanted = wanted_workers(_taken(staying, limits), len(nodes), limits)
+    wanted = wanted_workers(_taken(staying, limits), len(nodes), limits, buffer)
     ready = sum(w.phase is WorkerPhase.READY for w in staying)
     # of several former generations as many stay as their calls need: each takes a CPU
     kept = wanted_workers(sum(w.calls for w in former), len(nodes), limits)
@@ -219,7 +230,14 @@ def plan(
         node = emptiest_node(nodes, occupied)
         start.append(node)
         occupied.append(node)
-    return Plan(wanted, tuple(start), drain)
+    return Plan(wanted, tuple(start), drain, _spare(staying, ready - wanted))
+
+
+def _spare(staying: Sequence[PoolWorker], count: int) -> frozenset[str]:
+    """The `count` ready workers that are soonest idle; those that were spare remain so."""
+    ready = [w for w in staying if w.phase is WorkerPhase.READY]
+    by_use = sorted(ready, key=lambda w: (not w.spare, w.calls, -w.idle_for, w.worker_id))
+    return frozenset(w.worker_id for w in by_use[: max(0, count)])
 
 
 def _leaving(workers: Sequence[PoolWorker], code_version: str) -> bool:

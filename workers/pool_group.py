@@ -1,5 +1,6 @@
 """The workers of the streams that need the same: how many are wanted, and how their starts went."""
 
+from workers.demand import Demand
 from workers.needs import Needs
 from workers.pool import backoff
 
@@ -12,6 +13,7 @@ class Group:
         serves: whether the application has a stream that needs this.
         wanted: workers, by the last plan; `full` says whether they are ready.
         failures: failed starts in a row; `error` says why the last one failed.
+        demand: how many calls come, and how long workers take to start.
         next_start: when the next worker may be started, by the monotonic clock.
     """
 
@@ -23,6 +25,7 @@ class Group:
         self.failures = 0
         self.error = ""
         self.next_start = 0.0
+        self.demand = Demand()
         self._oversized_since: float | None = None
 
     def succeeded(self) -> None:

@@ -216,18 +216,30 @@ class Supervisor:
             current = self._plan(group, now)
             for worker_id, reason in current.drain.items():
                 self._own(self._drain(self._members[worker_id], reason))
+            for member in self._members_of(group):
+                spare = member.worker_id in current.spare
+                if member.phase is WorkerPhase.READY and member.spare is not spare:
+                    self._own(member.leave_to_others(spare, PING_INTERVAL))
             # with no open node Ray would take one that drains
             closed = self._nodes.fitting(group.needs) and not self._nodes.open(group.needs)
             if now >= group.next_start and not closed:
                 for node in current.start:
                     self._start(group, node)
 
-    def _plan(self, group: Group, now: float) -> Plan:
-        views = [
-            member.view(now)
+    def _members_of(self, group: Group) -> list[Member]:
+        """The workers of a pool, but for those of nodes that leave."""
+        return [
+            member
             for member in self._members.values()
             if member.needs == group.needs and member.node not in self._nodes.leaving
         ]
+
+    def _plan(self, group: Group, now: float) -> Plan:
+        members = self._members_of(group)
+        views = [member.view(now) for member in members]
+        group.demand.observe(
+            sum(member.take_arrived() for member in members), sum(v.calls for v in views), now
+        )
         current = plan(
             views,
             self._nodes.with_room(group.needs, now),
@@ -236,6 +248,7 @@ class Supervisor:
             group.oversized_for(now),
             group.serves,
             all(other.full for other in self._groups.values() if other.serves),
+            group.demand.buffer,
         )
         serving = sum(v.phase in (WorkerPhase.STARTING, WorkerPhase.READY) for v in views)
         ready = sum(
@@ -281,6 +294,8 @@ class Supervisor:
             member.move(WorkerPhase.READY, "adopted" if adopted else f"in {took:.2f} s")
             if member.code_version == self._code_version:
                 self._group_of(member).succeeded()
+                if not adopted:
+                    self._group_of(member).demand.started(took)
         if adopted and lease.started > self._youngest:
             self._youngest = lease.started
             self._code_version = lease.code_version  # there may have been a reload since

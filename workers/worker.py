@@ -114,6 +114,7 @@ class MediaWorker:
         self._needs = needs
         self._started_at = int(time.time() * 1000)
         self._state = WorkerState.READY
+        self._spare = False
         self._stopped = False
         self._starting: asyncio.Task[None] | None = None
         self._serving: asyncio.Task[None] | None = None
@@ -151,6 +152,13 @@ class MediaWorker:
             pools=self._pools,
             stopped=self._stopped,
         )
+
+    async def leave_to_others(self, spare: bool) -> None:
+        """Take calls only if no other worker can, or like all others again."""
+        self._spare = spare
+        if self._serving is not None:
+            self._lease = self._describe()
+            self._renewal.renew_soon()
 
     async def drain(self, drain: Drain) -> None:
         """Take no new connections. Those that run go on until the deadline."""
@@ -313,6 +321,7 @@ class MediaWorker:
                 "load": measured.load,
                 "lag": measured.lag,
                 "memory": self._meter.memory(),
+                "spare": self._spare,
             }
         )
 

@@ -81,6 +81,8 @@ class Lease(Model):
     """Unix time in ms."""
     code_version: str = ""
     """Generation of the handler code; differs after a reload."""
+    spare: bool = False
+    """The pool has more workers than it needs: it takes calls when the others cannot."""
 
 
 class Drain(Model):

@@ -188,3 +188,13 @@ async def test_reservations_go_on_after_a_silence(own_redis: RedisServer) -> Non
     results = await asyncio.gather(*(registry.reserve("echo", 9, f"d{n}") for n in range(5)))
     assert len({one.connection_id for one in results}) == 5
     await pools.aclose()
+
+
+async def test_spare_workers_get_what_no_other_can_take(settled: Registry) -> None:
+    """So that they become idle, and may leave."""
+    for worker_id in ("s1", "s2"):
+        await settled.renew(make_lease(worker_id, slots=4, spare=True), [])
+    await settled.renew(make_lease("w1", slots=4, load=0.9), filled("w1", 1))
+    taken = [(await settled.reserve("echo", 99, f"c{number}")).worker_id for number in range(5)]
+    assert taken[:3] == ["w1"] * 3
+    assert set(taken[3:]) <= {"s1", "s2"}

@@ -181,3 +181,27 @@ def test_workers_of_former_code_serve_until_others_can() -> None:
 def test_late_workers_go_one_after_the_other() -> None:
     late = [worker("1", late_for=30), worker("2", phase=WorkerPhase.DRAINING)]
     assert plan(late, ["a"], LIMITS, "1").drain == {}
+
+
+def test_the_buffer_for_what_comes_makes_the_pool_larger() -> None:
+    assert wanted_workers(4, 1, LIMITS, buffer=1) == 2, "the least buffer is half a worker"
+    assert wanted_workers(4, 1, LIMITS, buffer=7) == 3
+    assert len(plan([worker("1", calls=1)], ["a"], LIMITS, "1", buffer=6).start) == 1
+
+
+def test_workers_that_are_too_many_are_spared() -> None:
+    workers = [worker("1", calls=1), worker("2", calls=2), worker("3"), worker("4", calls=1)]
+    current = plan(workers, ["a"], LIMITS, "1")
+    assert (current.wanted, current.spare, current.drain) == (2, {"3", "1"}, {})
+
+
+def test_spare_workers_remain_so_until_they_are_needed() -> None:
+    workers = [worker("1"), worker("2", calls=3, spare=True), worker("3", calls=1)]
+    assert plan(workers, ["a"], LIMITS, "1").spare == {"2"}
+    workers = [worker("1", calls=3), worker("2", calls=3, spare=True), worker("3", calls=3)]
+    assert plan(workers, ["a"], LIMITS, "1").spare == set()
+
+
+def test_a_worker_that_starts_spares_no_other() -> None:
+    starting = worker("2", phase=WorkerPhase.STARTING)
+    assert plan([worker("1"), starting], ["a"], LIMITS, "1").spare == set()

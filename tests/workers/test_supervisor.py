@@ -149,6 +149,31 @@ async def test_the_pool_grows_with_calls(make_pool: MakePool) -> None:
     await pool.until(lambda s: s.calls == 0)
 
 
+async def test_a_worker_that_is_too_many_is_spared_until_it_is_needed(make_pool: MakePool) -> None:
+    pool = await make_pool(slots=1)
+    await pool.until(is_full)
+    first, _ = await call(pool, "c1")
+    await pool.until(lambda status: status.ready == 2)
+    await first.close()
+
+    async def spares(count: int) -> list[str]:
+        async with asyncio.timeout(15):
+            while True:
+                found = [w.worker_id for w in await pool.workers(2) if w.spare]
+                if len(found) == count:
+                    return found
+                await asyncio.sleep(0.1)
+
+    (spare,) = await spares(1)
+    second, used = await call(pool, "c2")
+    assert used != spare
+    assert not await spares(0)
+    third, last = await call(pool, "c3")
+    assert last == spare
+    await second.close()
+    await third.close()
+
+
 async def test_a_worn_worker_keeps_its_call_while_another_takes_over(make_pool: MakePool) -> None:
     pool = await make_pool(worker_max_sessions=1, workers_max=1)
     await pool.until(is_full)

@@ -83,20 +83,24 @@ local function candidate(worker)
     slots = slots,
     load = math.floor((lease.load + unseen) * 10 + 0.5),
     ratio = used / lease.slots,
+    spare = lease.spare,
   }
 end
 
 -- Workers are drawn at random until two can take it, and the less loaded of the two does. The
--- first one drawn wins a tie, so ties are broken at random.
+-- first one drawn wins a tie, so ties are broken at random. One that the pool could do without does
+-- only if no other can, so that it becomes idle and may leave.
 local workers = redis.call('ZRANGEBYSCORE', KEYS[2], unexpired, '+inf')
 math.randomseed(tonumber(ARGV[10]))
-local best, found = nil, 0
+local best, spare, found = nil, nil, 0
 for left = #workers, 1, -1 do
   local draw = math.random(left)
   local worker = workers[draw]
   workers[draw] = workers[left]
   local other = not excluded[worker] and candidate(worker) or nil
-  if other then
+  if other and other.spare then
+    spare = spare or other
+  elseif other then
     if not best or other.load < best.load
       or (other.load == best.load and other.ratio < best.ratio) then
       best = other
@@ -105,6 +109,7 @@ for left = #workers, 1, -1 do
     if found == 2 then break end
   end
 end
+best = best or spare
 if not best then return {'no_worker'} end
 
 -- A session is the time of its reservation and above the last one of the id, even when the clock

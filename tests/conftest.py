@@ -1,11 +1,16 @@
 """Fixtures for all tests, and how several processes share the work."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
 from redis import Redis
 
 from tests.redis_server import RedisServer
+from workers.ray_node import LOOPBACK
+
+# Ray reads them when it is imported, which test modules do.
+os.environ.update(LOOPBACK | {"RAY_AUTH_MODE": "token"})
 
 SHARED = ("deployment", "talkers", "ray_node", "base_url")
 """Fixtures that take long to make: the tests that use one run in the same process."""

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from rayrtc.settings import Settings
-from tests.test_metrics_table import documented
+from tests.metrics_table import documented
 
 ROOT = Path(__file__).parents[1]
 RULES = ROOT / "deploy" / "prometheus"

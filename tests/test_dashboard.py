@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.test_metrics_table import documented
+from tests.metrics_table import documented
 
 GRAFANA = Path(__file__).parents[1] / "deploy" / "grafana"
 DASHBOARD = json.loads((GRAFANA / "dashboards" / "rayrtc.json").read_text())

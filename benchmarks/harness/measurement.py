@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Callable
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from benchmarks.harness.environments import ROOT
 from benchmarks.harness.process_tree import cpu_between, ended_between, sample
@@ -67,7 +67,10 @@ def measure(system: System, load: Load, tell: Callable[[str], None]) -> Measurem
     try:
         assert process.stdout is not None
         for line in process.stdout:
-            event = Event.model_validate_json(line)
+            try:
+                event = Event.model_validate_json(line)
+            except ValidationError:
+                break  # it was ended while it wrote
             match event.event:
                 case "begin":
                     before = sample(system.roots())

@@ -25,7 +25,7 @@ from tests.kubernetes.chart import (
     templates,
     the,
 )
-from tests.test_metrics_table import documented
+from tests.metrics_table import documented
 from workers.metrics import NodeMetrics
 from workers.ray_node import FAULT_DETECTION, HEAD_AWAITED
 

@@ -1,6 +1,5 @@
 """One Ray for all tests of the pool: starting it takes longer than most of them."""
 
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,7 @@ import pytest
 from rayrtc.settings import Settings
 from tests.redis_server import RedisServer
 from tests.workers.ray_pool import RayPool
-from workers.ray_node import LOOPBACK, RayNode
-
-# Ray reads them when it is imported, which test modules do.
-os.environ.update(LOOPBACK | {"RAY_AUTH_MODE": "token"})
+from workers.ray_node import RayNode
 
 MakePool = Callable[..., Awaitable[RayPool]]
 

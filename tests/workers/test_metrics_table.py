@@ -2,12 +2,9 @@
 
 import importlib
 import pkgutil
-import re
 import shutil
 import subprocess
 from collections.abc import Iterable
-from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
@@ -16,12 +13,11 @@ from prometheus_client.metrics import MetricWrapperBase
 
 import workers
 from control_plane.metrics import Metrics
+from tests.metrics_table import Described, documented
 from workers.metrics import _Collected, pool_families
 from workers.pool import PoolStatus
 
 PROMTOOL = shutil.which("promtool")
-DOCS = Path(__file__).parents[1] / "docs" / "metrics.md"
-ROW = re.compile(r"^\| `(rayrtc_\w+)` \| (\w+) \|([\w, ]*)\| (.+) \|$", re.MULTILINE)
 STATUS = PoolStatus(
     spec="a:b",
     code_version="1",
@@ -46,12 +42,6 @@ def import_all() -> None:
         importlib.import_module(f"workers.{module.name}")
 
 
-class Described(NamedTuple):
-    name: str
-    type: str
-    labels: tuple[str, ...]
-
-
 def described(name: str, type: str, labels: Iterable[str]) -> Described:
     suffix = "_total" if type == "counter" and not name.endswith("_total") else ""
     return Described(name + suffix, type, tuple(labels))
@@ -67,13 +57,6 @@ def of_registry(registry: CollectorRegistry) -> set[Described]:
 
 def of_families(families: list[Metric]) -> set[Described]:
     return {described(f.name, f.type, sorted(f.samples[0].labels)) for f in families}
-
-
-def documented() -> list[Described]:
-    return [
-        Described(name, type, tuple(labels.replace(",", "").split()))
-        for name, type, labels, _ in ROW.findall(DOCS.read_text())
-    ]
 
 
 def test_the_tables_are_what_is_exposed() -> None:

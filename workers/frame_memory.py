@@ -1,8 +1,7 @@
 """Has the memory of freed video frames used again instead of given back to the system.
 
 glibc maps large blocks anew each time, or cuts them off the end of a heap: the kernel then clears
-each page of each frame, which took a third of the CPU of a handler's thread. Elsewhere nothing is
-changed.
+each page of each frame. Elsewhere nothing is changed.
 """
 
 import ctypes

@@ -58,7 +58,7 @@ class Member:
         self.empty_by = math.inf
         """When a draining worker has to be empty; one that is not soon after is stopped."""
         self.spare = False
-        """Whether it was told to leave calls to others."""
+        """Whether it leaves calls to others, by its last ping or what it was told since."""
         self.report: WorkerReport | None = None
         self.pinging: asyncio.Task[None] | None = None
         self._placed = False
@@ -214,6 +214,7 @@ class Member:
         if known:  # one that was taken over has had calls that did not come just now
             self._arrived += max(0, self.report.sessions - before)
         self.needs = self.report.needs
+        self.spare = self.report.lease.spare  # a former supervisor may have told it, or nobody
         self.answered = time.monotonic()
         if self.calls:
             self.busy = self.answered

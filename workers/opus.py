@@ -5,16 +5,14 @@ one takes less time than it would take to get the GIL back from a thread that co
 """
 
 import ctypes
-import ctypes.util
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 
 from rayrtc.opus import OpusOptions
+from workers.pyav_libraries import path_of
 
 CLOCK_RATE = 48_000
 """Hz of the RTP timestamps, whatever the rate of the samples (RFC 7587, 4.1)."""
@@ -41,12 +39,7 @@ def library() -> ctypes.PyDLL:
     Raises:
         OSError: there is none.
     """
-    package = Path(av.__file__).parent
-    found = [*package.parent.glob("av.libs/libopus*"), *package.glob(".dylibs/libopus*")]
-    name = str(found[0]) if found else ctypes.util.find_library("opus")
-    if name is None:
-        raise OSError("libopus was not found: install it (Debian: libopus0)")
-    lib = ctypes.PyDLL(name)
+    lib = ctypes.PyDLL(path_of("opus", "libopus0"))
     lib.opus_strerror.restype = ctypes.c_char_p
     pointer, number = ctypes.c_void_p, ctypes.c_int
     lib.opus_encode.argtypes = [pointer, ctypes.c_char_p, number, pointer, ctypes.c_int32]

@@ -28,8 +28,10 @@ class Group:
         self.demand = Demand()
         self._oversized_since: float | None = None
 
-    def succeeded(self) -> None:
-        """A worker has started."""
+    def succeeded(self, seconds: float | None = None) -> None:
+        """A worker has started, within so many seconds if that is known."""
+        if seconds is not None:
+            self.demand.started(seconds)
         self.failures, self.error, self.next_start = 0, "", 0.0
 
     def failed(self, error: str, now: float) -> float:

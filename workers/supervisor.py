@@ -217,9 +217,8 @@ class Supervisor:
             for worker_id, reason in current.drain.items():
                 self._own(self._drain(self._members[worker_id], reason))
             for member in self._members_of(group):
-                spare = member.worker_id in current.spare
-                if member.phase is WorkerPhase.READY and member.spare is not spare:
-                    self._own(member.leave_to_others(spare, PING_INTERVAL))
+                if member.spare is not (member.worker_id in current.spare):
+                    self._own(member.leave_to_others(not member.spare, PING_INTERVAL))
             # with no open node Ray would take one that drains
             closed = self._nodes.fitting(group.needs) and not self._nodes.open(group.needs)
             if now >= group.next_start and not closed:
@@ -237,9 +236,8 @@ class Supervisor:
     def _plan(self, group: Group, now: float) -> Plan:
         members = self._members_of(group)
         views = [member.view(now) for member in members]
-        group.demand.observe(
-            sum(member.take_arrived() for member in members), sum(v.calls for v in views), now
-        )
+        arrived = sum(member.take_arrived() for member in members)
+        group.demand.observe(arrived, sum(view.calls for view in views), now)
         current = plan(
             views,
             self._nodes.with_room(group.needs, now),
@@ -293,9 +291,7 @@ class Supervisor:
         if member.phase is WorkerPhase.STARTING:
             member.move(WorkerPhase.READY, "adopted" if adopted else f"in {took:.2f} s")
             if member.code_version == self._code_version:
-                self._group_of(member).succeeded()
-                if not adopted:
-                    self._group_of(member).demand.started(took)
+                self._group_of(member).succeeded(None if adopted else took)
         if adopted and lease.started > self._youngest:
             self._youngest = lease.started
             self._code_version = lease.code_version  # there may have been a reload since

@@ -5,15 +5,13 @@ PyAV brings along, or the system's. The GIL is released during a call.
 """
 
 import ctypes
-import ctypes.util
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-import av
 from av.video.frame import VideoFrame
 
 from workers.codec_threads import available_cpus
+from workers.pyav_libraries import path_of
 
 CLOCK_RATE = 90_000
 """Hz of RTP timestamps (RFC 7741, 4.1)."""
@@ -98,12 +96,7 @@ def library() -> ctypes.CDLL:
     Raises:
         OSError: there is none, or one whose structures are not known.
     """
-    package = Path(av.__file__).parent
-    found = [*package.parent.glob("av.libs/libvpx*"), *package.glob(".dylibs/libvpx*")]
-    name = str(found[0]) if found else ctypes.util.find_library("vpx")
-    if name is None:
-        raise OSError("libvpx was not found: install it (Debian: libvpx7)")
-    lib = ctypes.CDLL(name)
+    lib = ctypes.CDLL(path_of("vpx", "libvpx7"))
     lib.vpx_codec_vp8_cx.restype = _Pointer
     lib.vpx_codec_err_to_string.restype = ctypes.c_char_p
     lib.vpx_codec_enc_config_default.argtypes = [_Pointer, _Pointer, ctypes.c_uint]

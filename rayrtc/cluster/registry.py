@@ -293,12 +293,9 @@ class Registry:
             await asyncio.sleep(min(0.2, remaining))
 
     async def settling(self) -> float:
-        """Seconds until the registry is complete, 0 when it is.
-
-        Until then nothing is reserved: the workers have to return their connections first.
-        """
-        remaining: int = await self._settling(keys=[self._keys.epoch], args=[_ms(self._settle)])
-        return remaining / 1000
+        """Seconds until workers had time to return their connections, 0 when they had; nothing is
+        reserved before."""
+        return int(await self._settling(keys=[self._keys.epoch], args=[_ms(self._settle)])) / 1000
 
     async def begin(self) -> None:
         """Take the registry of a new Redis as complete: no worker has connections to return."""

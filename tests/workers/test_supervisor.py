@@ -335,3 +335,24 @@ async def test_a_leaving_node_is_emptied(make_pool: MakePool) -> None:
     assert await pool.supervisor.leave.remote(worker.node) == 0
     assert not await pool.registry.workers()
     assert not psutil.wait_procs([process], timeout=5)[1]
+
+
+async def test_a_new_supervisor_knows_which_workers_are_spare(make_pool: MakePool) -> None:
+    """Else one that its forerunner has spared would be left without calls for ever."""
+    pool = await make_pool(slots=1)
+    await pool.until(is_full)
+    first, _ = await call(pool, "c1")
+    await pool.until(lambda status: status.ready == 2)
+    await first.close()
+
+    async def spares(count: int) -> None:
+        async with asyncio.timeout(15):
+            while sum(worker.spare for worker in await pool.workers(2)) != count:
+                await asyncio.sleep(0.1)
+
+    await spares(1)
+    kill_supervisor()
+    await pool.until(lambda status: status.ready == 2)
+    second, _ = await call(pool, "c2")
+    await spares(0)
+    await second.close()

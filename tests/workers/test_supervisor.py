@@ -352,7 +352,6 @@ async def test_a_new_supervisor_knows_which_workers_are_spare(make_pool: MakePoo
 
     await spares(1)
     kill_supervisor()
-    await pool.until(lambda status: status.ready == 2)
     second, _ = await call(pool, "c2")
     await spares(0)
     await second.close()

@@ -40,6 +40,7 @@ class InputWriter:
         self._keys = Keys(settings.cluster)
         self._ttl = round(settings.record_ttl * 1000)
         self._set_input = load_script(redis, "set_input")
+        self._append_input = load_script(redis, "append_input")
         self._order: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def set_input(
@@ -93,11 +94,10 @@ class InputWriter:
             entry = InputEntry(
                 connection_id=record.connection_id, session=record.session, **content
             )
-            key = self._keys.worker_inputs(record.worker_id)
-            async with self._redis.pipeline(transaction=True) as pipe:
-                pipe.xadd(key, {"entry": entry.model_dump_json()}, maxlen=WORKER_INPUTS)
-                pipe.pexpire(key, self._ttl)
-                await pipe.execute()
+            await self._append_input(
+                keys=[self._keys.worker_inputs(record.worker_id)],
+                args=[entry.model_dump_json(), WORKER_INPUTS, self._ttl],
+            )
             # Moved to another worker between the look-up and the write: that one needs it.
             current = await self._registry.find(record.connection_id)
             if current is None or current.state is ConnectionState.CLOSED:

@@ -3,12 +3,12 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError
 
 from rayrtc.cluster.keys import Keys
 from rayrtc.cluster.models import ConnectionRecord, EndReason
@@ -207,25 +207,15 @@ class OutputWriter:
         Raises:
             RedisError, OSError: something was not written.
         """
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for batch in batches:
-                arguments: list[str | int] = [
-                    batch.queue.session,
-                    self._history,
-                    round(self._ttl * 1000),
-                ]
-                for entry in batch.entries:
-                    arguments += (entry.number, entry.kind, entry.data)
-                pipe.evalsha(
-                    self._sha, 1, self._keys.outputs(batch.queue.connection_id), *arguments
-                )
-            answers = await pipe.execute(raise_on_error=False)
-        failure: RedisError | None = None
+        answers = await asyncio.gather(
+            *(self._evaluate(batch) for batch in batches), return_exceptions=True
+        )
+        failure: BaseException | None = None
         for batch, answer in zip(batches, answers, strict=True):
             if isinstance(answer, NoScriptError):  # Redis was restarted: send it, write again
                 await self._redis.script_load(self._script)
                 continue
-            if isinstance(answer, RedisError):
+            if isinstance(answer, BaseException):
                 failure = answer
                 continue
             queue = batch.queue
@@ -238,6 +228,14 @@ class OutputWriter:
             self.written += len(batch.entries)
         if failure is not None:
             raise failure
+
+    def _evaluate(self, batch: _Batch) -> Awaitable[Any]:
+        ttl = round(self._ttl * 1000)
+        arguments: list[str | int] = [batch.queue.session, self._history, ttl]
+        for entry in batch.entries:
+            arguments += (entry.number, entry.kind, entry.data)
+        key = self._keys.outputs(batch.queue.connection_id)
+        return self._redis.evalsha(self._sha, 1, key, *arguments)
 
 
 async def append_lost(

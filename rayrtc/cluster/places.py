@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from rayrtc.cluster.keys import Keys
 from rayrtc.cluster.models import ConnectionRecord
 from rayrtc.cluster.output_reader import parse_cursor
+from rayrtc.cluster.redis import load_script
 from rayrtc.settings import Settings
 
 TTL: Final = 600
@@ -26,6 +27,7 @@ class Places:
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis = redis
         self._keys = Keys(settings.cluster)
+        self._leave = load_script(redis, "leave_place")
 
     async def take(self, record: ConnectionRecord) -> str | None:
         """The id of the last output that a reader who left has had, for one new reader alone.
@@ -40,9 +42,4 @@ class Places:
 
     async def leave(self, connection_id: str, entry_id: str) -> None:
         """Note that a reader left after the output `entry_id`."""
-        key = self._keys.places(connection_id)
-        async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.lpush(key, entry_id)
-            pipe.ltrim(key, 0, PLACES_MAX - 1)
-            pipe.expire(key, TTL)
-            await pipe.execute()
+        await self._leave(keys=[self._keys.places(connection_id)], args=[entry_id, PLACES_MAX, TTL])

@@ -1,27 +1,24 @@
-"""How a process connects to Redis: two pools, deadlines and retries; the Lua scripts by name."""
+"""How a process connects to Redis: which connections, deadlines; the Lua scripts by name."""
 
 import asyncio
 import secrets
 from collections.abc import Iterable
 from importlib import resources
-from typing import Any, Final
+from typing import Final
 
-from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+from redis.backoff import NoBackoff
 from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from rayrtc.cluster.commands import SharedConnection
 from rayrtc.settings import Settings
 
-COMMAND_CONNECTIONS: Final = 32
-"""Connections for ordinary commands; more commands at a time wait for one."""
 BLOCKING_CONNECTIONS: Final = 8
 """Connections that stay in a blocking read: Pub/Sub and XREAD, one of each per process."""
-POOL_TIMEOUT: Final = 2.0
-"""Seconds that a command waits for a free connection."""
 CONNECT_TIMEOUT: Final = 2.0
 """Seconds to open a connection."""
 SOCKET_TIMEOUT: Final = 5.0
@@ -59,57 +56,42 @@ class CancellableConnection(AbstractConnection):
 
 
 class RedisPools:
-    """The two connection pools of a process.
+    """The connections of a process to Redis.
 
     Ordinary commands must never wait behind a blocking read, so those have connections of their
     own. A command is tried three times with short jittered pauses; long outages are its caller's
     affair, because each caller has a policy of its own.
 
     Attributes:
-        commands: for ordinary commands; bounded, a command waits 2 s for a connection.
+        commands: for ordinary commands, which share one connection.
         blocking: for XREAD and Pub/Sub; never retried here, its readers keep a cursor and do that.
     """
 
     def __init__(self, settings: Settings) -> None:
-        shared: dict[str, Any] = {
-            "decode_responses": True,
-            "protocol": 2,
-            "socket_timeout": SOCKET_TIMEOUT,
-            "socket_connect_timeout": CONNECT_TIMEOUT,
-            "socket_keepalive": True,
-            "client_name": settings.cluster,
-        }
-        if settings.redis_url.startswith("unix:"):
-            del shared["socket_keepalive"]
-        self._pools = (
-            BlockingConnectionPool.from_url(
-                settings.redis_url,
-                max_connections=COMMAND_CONNECTIONS,
-                timeout=POOL_TIMEOUT,
-                retry=Retry(ExponentialWithJitterBackoff(base=0.02, cap=0.2), 2),
-                **shared,
-            ),
-            ConnectionPool.from_url(
-                settings.redis_url,
-                max_connections=BLOCKING_CONNECTIONS,
-                retry=Retry(NoBackoff(), 0),
-                **shared,
-            ),
+        self._pool = ConnectionPool.from_url(
+            settings.redis_url,
+            max_connections=BLOCKING_CONNECTIONS,
+            retry=Retry(NoBackoff(), 0),
+            decode_responses=True,
+            protocol=2,
+            socket_timeout=SOCKET_TIMEOUT,
+            socket_connect_timeout=CONNECT_TIMEOUT,
+            client_name=settings.cluster,
+            **({} if settings.redis_url.startswith("unix:") else {"socket_keepalive": True}),
         )
-        for pool in self._pools:
-            # A class of its own for each of TCP, TLS and Unix sockets, which the URL chose.
-            pool.connection_class = type(
-                f"Cancellable{pool.connection_class.__name__}",
-                (CancellableConnection, pool.connection_class),
-                {},
-            )
-        self.commands: Redis = Redis(connection_pool=self._pools[0])
-        self.blocking: Redis = Redis(connection_pool=self._pools[1])
+        # A class of its own for each of TCP, TLS and Unix sockets, which the URL chose.
+        self._pool.connection_class = type(
+            f"Cancellable{self._pool.connection_class.__name__}",
+            (CancellableConnection, self._pool.connection_class),
+            {},
+        )
+        self.commands: Redis = SharedConnection(self._pool)
+        self.blocking: Redis = Redis(connection_pool=self._pool)
 
     async def aclose(self) -> None:
         """Close all connections."""
-        for pool in self._pools:
-            await pool.disconnect()
+        await self.commands.aclose()
+        await self._pool.disconnect()
 
 
 class Backoff:

@@ -140,18 +140,17 @@ class Registry:
 
     async def _touch(self, connections: Sequence[LiveConnection]) -> None:
         """Keep inputs and outputs of connections that are quiet: they expire with `record_ttl`."""
-        now = time.monotonic()
+        now, ttl = time.monotonic(), _ms(self._settings.record_ttl)
         if now - self._touched < self._settings.record_ttl / 3:
             return
         for start in range(0, len(connections), READ_BATCH):
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for connection in connections[start : start + READ_BATCH]:
-                    for key in (
-                        self._keys.inputs(connection.connection_id),
-                        self._keys.outputs(connection.connection_id),
-                    ):
-                        pipe.pexpire(key, _ms(self._settings.record_ttl))
-                await pipe.execute()
+            await asyncio.gather(
+                *(
+                    self._redis.pexpire(key(connection.connection_id), ttl)
+                    for connection in connections[start : start + READ_BATCH]
+                    for key in (self._keys.inputs, self._keys.outputs)
+                )
+            )
         self._touched = now
 
     async def reserve(
@@ -343,17 +342,16 @@ class Registry:
     async def connections(self) -> list[ConnectionRecord]:
         """All reserved and live connections. Reads every record: for people, not for loops."""
         workers: Any = await self._redis.zrange(self._keys.leases, 0, -1)
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for worker_id in workers:
-                pipe.zrange(self._keys.worker(worker_id), 0, -1)
-            ids = [one for members in await pipe.execute() for one in members]
+        held = await asyncio.gather(
+            *(self._redis.zrange(self._keys.worker(worker_id), 0, -1) for worker_id in workers)
+        )
+        ids: list[Any] = [connection_id for members in held for connection_id in members]
         records = []
         for start in range(0, len(ids), READ_BATCH):
             batch = ids[start : start + READ_BATCH]
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for connection_id in batch:
-                    pipe.hgetall(self._keys.connection(connection_id))
-                rows = await pipe.execute()
+            rows: list[Any] = await asyncio.gather(
+                *(self._redis.hgetall(self._keys.connection(one)) for one in batch)
+            )
             for connection_id, fields in zip(batch, rows, strict=True):
                 record = _record(connection_id, fields)
                 if record is not None and record.state is not ConnectionState.CLOSED:

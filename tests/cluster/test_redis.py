@@ -7,7 +7,6 @@ from redis.exceptions import RedisError
 
 from rayrtc.cluster.redis import (
     BLOCKING_CONNECTIONS,
-    COMMAND_CONNECTIONS,
     RECONNECT_CAP,
     Backoff,
     RedisPools,
@@ -36,10 +35,9 @@ async def test_a_cancelled_task_ends_wherever_its_command_is(pools: RedisPools, 
         assert task.cancelled()
 
 
-async def test_commands_wait_for_a_connection_and_share_few(pools: RedisPools) -> None:
+async def test_all_commands_share_one_connection(pools: RedisPools) -> None:
     await asyncio.gather(*(pools.commands.set(f"k{number}", "x") for number in range(500)))
-    clients = await pools.commands.client_list()
-    assert len(clients) <= COMMAND_CONNECTIONS
+    assert len(await pools.commands.client_list()) == 1
 
 
 async def test_blocking_reads_do_not_hold_up_commands(pools: RedisPools) -> None:

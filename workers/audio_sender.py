@@ -1,6 +1,8 @@
 """Sends the audio of a connection: coded, encrypted and sent in one call when it is due."""
 
 import math
+import threading
+import time
 
 import numpy as np
 from aiortc import MediaStreamTrack, RTCDtlsTransport
@@ -12,6 +14,7 @@ from prometheus_client import Counter
 
 from rayrtc.opus import OpusOptions
 from workers.audio import AudioOutput
+from workers.changes import run_on
 from workers.opus import OpusEncoder, OpusError
 from workers.pacer import TICK, pacer_of
 from workers.playback import FRAME_TIME, Chunk
@@ -32,6 +35,7 @@ class AudioSender(RtpSender):
     def __init__(self, track: MediaStreamTrack | None, transport: RTCDtlsTransport) -> None:
         super().__init__(track, transport)
         self._pacer = pacer_of(self._loop)
+        self._sending = threading.Lock()  # guards the codec and what is counted
         self._codec: _Codec | None = None
         self._timestamp = random32()
         self._next: float | None = None  # loop time of the pacer's next call
@@ -42,40 +46,44 @@ class AudioSender(RtpSender):
         assert isinstance(track, AudioOutput)
         codec = parameters.codecs[0]
         self._codec = _codec(codec, track.opus)
-        track.on_filled(self._filled)
-        self._filled()
+        track.on_filled(self._send_due, on_threads=True)
+        self._send_due()
 
     async def _end(self) -> None:
-        self._codec = None
+        with self._sending:
+            self._codec = None
 
-    def _filled(self) -> None:
-        self._send_due(self._loop.time())
+    def _send_due(self) -> None:
+        """Send all that is due, on the calling thread: to hand a frame to the loop would cost a
+        handler's thread as much again."""
+        track = self.track
+        if not isinstance(track, AudioOutput):
+            return
+        with self._sending:
+            while self._codec is not None and (chunk := track.take(time.monotonic())) is not None:
+                self._send(self._codec, chunk)
+            when = track.next_at
+        if when is not None:
+            run_on(self._loop, lambda: self._send_at(when))
+
+    def _send_at(self, when: float) -> None:
+        if self._next is None or when < self._next - TICK:
+            self._next = when
+            self._pacer.at(when, self._tick)
 
     def _tick(self, now: float) -> None:
         if self._next is not None and now >= self._next - TICK:  # else an earlier one came between
             self._next = None
-            self._send_due(now)
+            self._send_due()
 
-    def _send_due(self, now: float) -> None:
-        track = self.track
-        if not isinstance(track, AudioOutput) or self._codec is None:
-            return
-        while (chunk := track.take(now)) is not None:
-            self._send(chunk)
-        when = track.next_at
-        if when is not None and (self._next is None or when < self._next - TICK):
-            self._next = when
-            self._pacer.at(when, self._tick)
-
-    def _send(self, chunk: Chunk) -> None:
-        assert self._codec is not None
+    def _send(self, codec: "_Codec", chunk: Chunk) -> None:
         assert self._header is not None
         self._timestamp += round(chunk.gap * self._clock_rate)
         if self._can_send:
             level = _level(chunk.pcm) if self._header.wants_level else 0
             marker = not self._started or chunk.gap > 0
             try:
-                payloads = self._codec.encode(chunk)
+                payloads = codec.encode(chunk)
             except (OpusError, FFmpegError):
                 frames_uncoded.inc()
                 payloads = []

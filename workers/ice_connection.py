@@ -7,6 +7,7 @@ each local address that sends and receives there. Relayed candidates come from a
 import asyncio
 import logging
 import random
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from aioice import Candidate, stun
 from aioice.candidate import candidate_foundation, candidate_priority
 from aioice.utils import random_string
 
+from workers.changes import run_on
 from workers.udp_mux import Address, LocalSocket, Transaction, UDPMux, drop, selected_mux
 
 logger = logging.getLogger(__name__)
@@ -43,6 +45,9 @@ class SharedPortConnection(aioice.Connection):
         options["local_username"] = random_string(USER_LENGTH)
         super().__init__(*args, **options)
         self._mux = mux
+        self._loop = asyncio.get_running_loop()
+        self.encrypting = threading.Lock()
+        """Guards what encrypts: its session has one buffer for all packets."""
         self.sinks: dict[int, Callable[[bytes], None]] = {}
         """Who takes the RTP packets of a payload type, past the queue."""
 
@@ -118,11 +123,13 @@ class SharedPortConnection(aioice.Connection):
         await self.close()
 
     def send_now(self, data: bytes) -> None:
-        """Send a datagram to the other side; it is lost where there is no way."""
-        if (pair := self._nominated.get(1)) is not None:
-            pair.protocol.transport.sendto(data, pair.remote_addr)
-        else:
+        """Send a datagram to the other side; it is lost where there is no way. On any thread."""
+        if (pair := self._nominated.get(1)) is None:
             drop("not_sent")
+        elif isinstance(pair.protocol, SharedPortProtocol):
+            pair.protocol.transport.sendto(data, pair.remote_addr)
+        else:  # relayed, by coroutines of the loop
+            run_on(self._loop, lambda: pair.protocol.transport.sendto(data, pair.remote_addr))
 
     def data_received(self, data: bytes, component: int) -> None:
         # RTP and RTCP have 2 as their first two bits; of a datagram with RTCP the seven bits of the

@@ -5,12 +5,13 @@ It knows nothing of the transport that plays it.
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
-from workers.changes import Changes
+from workers.changes import Changes, tell
 from workers.resampler import Resampler
 from workers.samples import Layout, Samples, check
 
@@ -77,7 +78,8 @@ class Playback:
         self.next_at: float | None = None
         """After `take` gave nothing: the loop time at which it will; None: not before more is
         written."""
-        self._filled: Callable[[], None] = self._nobody
+        self._filled: Callable[[], None] | None = None
+        self._filled_on_threads = False
         self._changes = Changes(loop)
 
     def _set_format(self, rate: int, channels: int) -> None:
@@ -87,12 +89,14 @@ class Playback:
         self._byte_rate = rate * _SAMPLE_BYTES * channels
         self._frame_bytes = round(self._byte_rate * FRAME_TIME)
 
-    def _nobody(self) -> None:
-        """Who takes waits for `next`."""
+    def on_filled(self, filled: Callable[[], None], on_threads: bool = False) -> None:
+        """Call `filled` when there is more, after `take` had nothing.
 
-    def on_filled(self, filled: Callable[[], None]) -> None:
-        """Call `filled` on the loop when there is more, after `take` had nothing."""
+        Args:
+            on_threads: whether it may be called on the thread that wrote; else it is on the loop.
+        """
         self._filled = filled
+        self._filled_on_threads = on_threads
 
     @property
     def buffered(self) -> float:
@@ -102,7 +106,7 @@ class Playback:
     @property
     def playing(self) -> bool:
         """Whether something is buffered, or the time of what was given out has not passed."""
-        return bool(self._pcm) or self._owner.time() < self._heard_until
+        return bool(self._pcm) or time.monotonic() < self._heard_until
 
     def discard(self) -> None:
         """The client takes no audio: drop all that is written, one piece each 20 ms."""
@@ -115,7 +119,10 @@ class Playback:
             TypeError, ValueError: `samples` is no audio (see `workers.samples.check`).
         """
         if self._append(check(rate, samples, layout)):
-            self._on_loop(self._more)
+            if self._filled_on_threads:
+                self._more()
+            else:
+                tell(self._owner, self._more)
         with self._room:
             if self._discards:
                 self._room.wait_for(lambda: self._closed, FRAME_TIME)
@@ -128,12 +135,11 @@ class Playback:
             self._more()
         if self._discards:
             await asyncio.sleep(FRAME_TIME)
-        while self.buffered > OUTPUT_SECONDS and not self._closed:
-            await self._changes.next()
+        await self._changes.until(lambda: self.buffered <= OUTPUT_SECONDS or self._closed)
 
     def take(self, now: float) -> Chunk | None:
-        """The frame that is due at the loop time `now`, filled up with silence; None when there is
-        none. Called on the loop."""
+        """The frame that is due at the time `now` (`time.monotonic`), filled up with silence; None
+        when there is none. Called by one thread at a time."""
         with self._room:
             if not self._is_due(now):
                 self.next_at = self._when()
@@ -153,7 +159,7 @@ class Playback:
             del self._pcm[: self._frame_bytes]
             chunk = Chunk(self._rate, self._channels, pcm, gap)
             self._room.notify_all()
-        self._changes.tell_at_once()
+        self._changes.tell()
         return chunk
 
     def _is_due(self, now: float) -> bool:
@@ -178,22 +184,9 @@ class Playback:
             return max(due, self._rest_by)
         return due
 
-    async def next(self) -> Chunk | None:
-        """The next frame when it is due; None after `stop`."""
-        while not self._closed:
-            if (chunk := self.take(self._owner.time())) is not None:
-                return chunk
-            try:
-                async with asyncio.timeout_at(self.next_at):
-                    await self._changes.next()
-            except TimeoutError:
-                pass
-        return None
-
     async def drained(self) -> None:
         """Wait until everything written was played."""
-        while self._pcm and not self._closed:
-            await self._changes.next()
+        await self._changes.until(lambda: not self._pcm or self._closed)
         if not self._closed:
             # the frame taken last is still being coded and sent
             await asyncio.sleep(FRAME_TIME + self._lead)
@@ -207,7 +200,7 @@ class Playback:
             self._rest_by = None
             self._cleared += 1
             self._room.notify_all()
-        self._on_loop(self._more)
+        tell(self._owner, self._more)
 
     def stop(self) -> None:
         """End all waiting. Called on the loop."""
@@ -215,17 +208,12 @@ class Playback:
             self._closed = True
             self._pcm.clear()
             self._room.notify_all()
-        self._changes.tell_at_once()
+        self._changes.tell()
 
     def _more(self) -> None:
-        self._changes.tell_at_once()
-        self._filled()
-
-    def _on_loop(self, function: Callable[[], None]) -> None:
-        try:
-            self._owner.call_soon_threadsafe(function)
-        except RuntimeError:
-            pass  # the loop has ended under a thread that outlived its connection
+        self._changes.tell()
+        if self._filled is not None:
+            self._filled()
 
     def _append(self, samples: Samples | None) -> bool:
         """Queue samples. Returns whether who takes has to be told."""

@@ -24,10 +24,9 @@ from aiortc.rtp import (
 from aiortc.stats import RTCOutboundRtpStreamStats, RTCStatsReport
 from aiortc.utils import random16, random32
 
-from workers.ice_connection import SharedPortConnection
 from workers.media_metrics import Tally, round_trip_seconds
 from workers.rtp import Header, ntp_time
-from workers.rtp_transport import connection_of, send_rtcp
+from workers.rtp_transport import send_rtcp, send_rtp
 
 REPORT_INTERVAL = 1.0
 """Seconds between two sender reports, times 0.5 to 1.5 (RFC 3550, 6.3.1)."""
@@ -57,8 +56,7 @@ class RtpSender:
         self._header: Header | None = None
         # the lower half, as a wrap soon after the first packet breaks SRTP (RFC 3711, 3.3.1)
         self._number = random16() >> 1
-        self._sent_at = 0.0
-        self._sent_timestamp = 0
+        self._sent = 0.0, 0  # when, and its timestamp, of the last packet
         self._packets = 0
         self._octets = 0
         self._lost = 0  # by the client's reports
@@ -146,10 +144,6 @@ class RtpSender:
     def _can_send(self) -> bool:
         return self._enabled and self.transport.state == "connected"
 
-    @property
-    def _connection(self) -> SharedPortConnection:
-        return connection_of(self.transport)
-
     def _send_packet(self, payload: bytes, timestamp: int, marker: bool, level: int = 0) -> bytes:
         """Send a payload; the packet as it was before its encryption.
 
@@ -158,11 +152,11 @@ class RtpSender:
         """
         assert self._header is not None
         packet = self._header.pack(self._number, timestamp, marker, level) + payload
-        self._connection.send_now(self.transport._tx_srtp.protect(packet))
+        send_rtp(self.transport, packet)
         self._number = (self._number + 1) & 0xFFFF
         self._packets += 1
         self._octets += len(payload)
-        self._sent_at, self._sent_timestamp = time.time(), timestamp
+        self._sent = time.time(), timestamp
         return packet
 
     async def _report(self) -> None:
@@ -172,9 +166,10 @@ class RtpSender:
                 continue
             self._tally.tell(self._packets, self._octets, self._lost)
             # the two clocks at one moment, by which sound and pictures are played together
+            sent_at, timestamp = self._sent
             info = RtcpSenderInfo(
-                ntp_timestamp=ntp_time(self._sent_at),
-                rtp_timestamp=self._sent_timestamp,
+                ntp_timestamp=ntp_time(sent_at),
+                rtp_timestamp=timestamp,
                 packet_count=self._packets & 0xFFFFFFFF,
                 octet_count=self._octets & 0xFFFFFFFF,
             )

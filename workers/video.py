@@ -217,13 +217,12 @@ class VideoOutput(MediaStreamTrack):
         self._put(frame, not self._replace)
         if self._discards:
             await asyncio.sleep(self._interval)
-        while not self._replace and not self._has_room():
-            await self._changes.next()
+        if not self._replace:
+            await self._changes.until(self._has_room)
 
     async def drained(self) -> None:
         """Wait until everything written was shown."""
-        while self._frames and not self._closed:
-            await self._changes.next()
+        await self._changes.until(lambda: not self._frames or self._closed)
         if not self._closed:
             await asyncio.sleep(self._interval)  # the last frame is still being coded and sent
 
@@ -240,7 +239,7 @@ class VideoOutput(MediaStreamTrack):
             self._closed = True
             self._frames.clear()
             self._room.notify_all()
-        self._changes.tell_at_once()
+        self._changes.tell()
         super().stop()
 
     async def recv(self) -> VideoFrame:
@@ -266,12 +265,12 @@ class VideoOutput(MediaStreamTrack):
                     continue  # cleared meanwhile
                 self._stamped(frame, moment)
                 self._room.notify_all()
-            self._changes.tell_at_once()
+            self._changes.tell()
             return frame
 
     async def _fresh(self) -> bool:
         """Wait for a frame or the end; False when the last frame is to be repeated instead."""
-        while not self._frames and not self._closed:
+        while not (self._frames or self._closed):
             wait = REPEAT_TIME
             if self._shown is not None:
                 wait = self._shown_at + REPEAT_TIME - self._owner.time()
@@ -279,7 +278,7 @@ class VideoOutput(MediaStreamTrack):
                     return False
             try:
                 async with asyncio.timeout(wait):
-                    await self._changes.next()
+                    await self._changes.until(lambda: bool(self._frames) or self._closed)
             except TimeoutError:
                 pass  # one may have been shown without this
         return True

@@ -32,6 +32,7 @@ from workers.changes import tell
 from workers.codec_threads import codec_threads
 from workers.rtp import Header
 from workers.rtp_sender import RtpSender
+from workers.rtp_transport import send_rtp
 from workers.video import VideoOutput
 from workers.video_encoders import START_BITRATE, VideoEncoder, encoder_of
 from workers.vp8 import SPEED, SPEED_BEHIND
@@ -173,4 +174,4 @@ class VideoSender(RtpSender):
             number = self._resent_number
             self._resent_number = (number + 1) & 0xFFFF
         packet = head.pack(number, sent.timestamp, sent.marker, 0) + payload
-        self._connection.send_now(self.transport._tx_srtp.protect(packet))
+        send_rtp(self.transport, packet)

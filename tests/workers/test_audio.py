@@ -12,7 +12,7 @@ import pytest
 from tests.workers.host import until
 from workers import audio, playback
 from workers.audio import AudioInput, AudioOutput
-from workers.playback import OUTPUT_SECONDS, Chunk
+from workers.playback import OUTPUT_SECONDS, Chunk, Playback
 from workers.resampler import Resampler
 from workers.samples import Samples, check
 
@@ -62,13 +62,12 @@ async def test_what_a_handler_emits_in_chunks_is_played_without_clicks(
     """Defect 12: FastRTC converts each chunk by itself; the same measure finds that out."""
     wave = int16(tone(emitted, 1.0))
     chunks = np.split(wave, range(333, len(wave), 333))
-    output = playback.Playback(asyncio.get_running_loop(), (played,), lead=10.0)
+    output = Playback(asyncio.get_running_loop(), (played,), lead=10.0)
     heard = b""
     for chunk in chunks:
         await output.write(emitted, chunk, "mono")
         while output.buffered > 0.1:
-            chunk = await output.next()
-            assert chunk is not None
+            chunk = await due(output)
             assert (chunk.rate, chunk.channels) == (played, 1)
             heard += chunk.pcm
     output.stop()
@@ -154,16 +153,16 @@ async def test_every_form_of_emitted_audio_is_played_as_it_is(
     output.stop()
 
 
-async def take(output: AudioOutput) -> Chunk:
+async def take(output: Playback) -> Chunk:
     """The next frame, at the pace of the test machine."""
     output._due = None
     return await due(output)
 
 
-async def due(output: AudioOutput) -> Chunk:
+async def due(output: Playback) -> Chunk:
     """The next frame, when it is due."""
-    chunk = await output.next()
-    assert chunk is not None
+    while (chunk := output.take(time.monotonic())) is None:
+        await asyncio.sleep(0.001)
     return chunk
 
 
@@ -309,9 +308,13 @@ async def test_what_is_said_after_a_clear_does_not_wait_for_the_silence() -> Non
 
 async def test_stop_ends_all_waiting() -> None:
     output = AudioOutput(asyncio.get_running_loop())
-    receiving = asyncio.create_task(output.next())
+    writing = asyncio.create_task(output.write(48000, int16(tone(48000, 5.0)), "mono"))
+    playing = asyncio.create_task(output.drained())
     await asyncio.sleep(0.05)
+    assert not writing.done()
+    assert not playing.done()
     output.stop()
-    assert await asyncio.wait_for(receiving, 1) is None
+    await asyncio.wait_for(asyncio.gather(writing, playing), 1)
+    assert output.take(time.monotonic()) is None
     await asyncio.wait_for(output.write(48000, int16(tone(48000, 5.0)), "mono"), 1)
     assert output.buffered == 0

@@ -13,6 +13,7 @@ from tests.clients import AiortcClient, PictureTrack
 from tests.workers.host import Host, calling, hosting, losing, until
 from tests.workers.test_combinations import flip, is_flipped
 from workers.connection import Connection
+from workers.rtp_transport import connection_of
 from workers.video_encoders import START_BITRATE
 from workers.video_receiver import MAX_BEHIND, VideoReceiver, frames_skipped
 from workers.video_sender import VideoSender
@@ -89,7 +90,7 @@ async def test_packets_that_the_client_misses_are_sent_again() -> None:
     async with hosting(flip, modality="video") as host, calling(host, kinds=["video"]) as (c, cn):
         await c.wait_for_pictures(5)
         sender, _ = ends(cn)
-        connection = sender._connection
+        connection = connection_of(sender.transport)
         send, count = connection.send_now, 0
 
         def lossy(data: bytes) -> None:

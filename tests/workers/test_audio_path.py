@@ -1,12 +1,13 @@
 """Audio between a real client and a handler: every codec, loss, and what RTCP says of it."""
 
 import asyncio
+import threading
 import time
 from typing import Any
 
 import numpy as np
 import pytest
-from aiortc.rtp import RtcpSrPacket, compute_audio_level_dbov
+from aiortc.rtp import RtcpByePacket, RtcpSrPacket, compute_audio_level_dbov
 
 from rayrtc import AsyncStreamHandler, OpusOptions, Stream
 from tests.clients import AiortcClient
@@ -14,6 +15,7 @@ from tests.e2e.packets import Listener as PacketListener
 from tests.e2e.spectrum import peak as frequency
 from tests.workers.host import AsyncEcho, Echo, Host, calling, hosting, losing, peak, until
 from workers.audio_sender import _level
+from workers.rtp_transport import connection_of, send_rtcp
 from workers.samples import Samples
 
 
@@ -79,6 +81,33 @@ async def test_a_handler_gets_and_gives_any_rate(rate: int) -> None:
 
     async with hosting(AnyRate()) as host, calling(host) as (client, _):
         await until(lambda: client.samples_since(1.2) > 48000)
+        assert peak(client) == pytest.approx(440, abs=5)
+        assert await client.packets_lost() == 0
+
+
+async def test_a_synchronous_handlers_sound_leaves_on_its_thread_while_the_loop_reports() -> None:
+    """Both use one SRTP session: a packet of theirs that is damaged is lost at the client."""
+    async with hosting(Echo()) as host, calling(host) as (client, connection):
+        reports = 0
+        senders = set()
+        (sender,) = connection._transport._peer._connection.getSenders()  # type: ignore[attr-defined]
+        way = connection_of(sender.transport)
+        send_now = way.send_now
+
+        def watched(data: bytes) -> None:
+            if not 64 <= data[1] & 0x7F < 96:  # else RTCP (RFC 5761, 4)
+                senders.add(threading.get_ident())
+            send_now(data)
+
+        way.send_now = watched  # type: ignore[method-assign]
+        deadline = time.monotonic() + 1.5
+        while time.monotonic() < deadline:
+            send_rtcp(sender.transport, RtcpByePacket(sources=[1]))
+            reports += 1
+            await asyncio.sleep(0)
+        assert reports > 500
+        assert senders
+        assert threading.get_ident() not in senders
         assert peak(client) == pytest.approx(440, abs=5)
         assert await client.packets_lost() == 0
 

@@ -69,8 +69,9 @@ def measure(system: System, load: Load, tell: Callable[[str], None]) -> Measurem
         for line in process.stdout:
             try:
                 event = Event.model_validate_json(line)
-            except ValidationError:
-                break  # it was ended while it wrote
+            except ValidationError:  # it was ended while it wrote
+                failure += f"; its last line breaks off after {len(line)} characters"
+                break
             match event.event:
                 case "begin":
                     before = sample(system.roots())

@@ -15,7 +15,10 @@ from benchmarks.load.protocol import Event, Load, Result
 
 def tell(event: str, detail: Any = None) -> None:
     """Write a line for the benchmark."""
-    print(Event.model_validate({"event": event, "detail": detail}).model_dump_json(), flush=True)
+    line = Event.model_validate({"event": event, "detail": detail}).model_dump_json()
+    # `sys.stdout` of an unbuffered Python forgets what the pipe does not take at once
+    with open(sys.stdout.fileno(), "w", encoding="utf-8", closefd=False) as out:
+        print(line, file=out)
 
 
 async def make(load: Load) -> Result:

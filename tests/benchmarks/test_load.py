@@ -1,5 +1,9 @@
 """Broken, a server that sends nothing, late or spoiled media could look good in a benchmark."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -60,3 +64,20 @@ def test_pictures_know_their_number_and_their_quality() -> None:
     decoded = vp8.decode(vp8.assemble(payloads))
     assert all(picture is not None for picture in decoded)
     assert np.array_equal(np.stack([p for p in decoded if p is not None]), film.pictures)
+
+
+def test_a_long_result_arrives_whole_from_an_unbuffered_python() -> None:
+    """Such a one's own `print` ends after the first 64 KiB, without an error, once uvloop has run."""
+    code = (
+        "import asyncio, uvloop; from benchmarks.load.generator import tell;"
+        "uvloop.run(asyncio.sleep(0)); tell('result', {'text': 'x' * 800_000})"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        capture_output=True,
+        check=True,
+        timeout=60,
+    ).stdout
+    assert told.count(b"x") == 800_000
+    assert told.endswith(b"}\n")

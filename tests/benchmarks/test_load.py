@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -72,12 +73,14 @@ def test_a_long_result_arrives_whole_from_an_unbuffered_python() -> None:
         "import asyncio, uvloop; from benchmarks.load.generator import tell;"
         "uvloop.run(asyncio.sleep(0)); tell('result', {'text': 'y' * 800_000})"
     )
-    told = subprocess.run(
+    with subprocess.Popen(
         [sys.executable, "-c", code],
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
-        capture_output=True,
-        check=True,
-        timeout=60,
-    ).stdout
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        told = process.stdout.read(1)
+        time.sleep(0.2)  # until the pipe is full
+        told += process.stdout.read()
     assert told.count(b"y") == 800_000
     assert told.endswith(b"}\n")

@@ -9,8 +9,8 @@ from redis.exceptions import RedisError
 from rayrtc.cluster.models import Drain, WorkerStatus
 from rayrtc.cluster.redis import RedisPools
 from rayrtc.cluster.registry import Registry
+from rayrtc.redis_url import masked
 from rayrtc.settings import Settings
-from rayrtc.status import masked
 
 POLL = 0.5
 """Seconds between two looks at the workers."""

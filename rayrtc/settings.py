@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from rayrtc import redis_url
+
 _HOST = r"[^\s,?:/@\[\]]+"
 TURN_URL = re.compile(rf"turns?:({_HOST}|\[[0-9A-Fa-f:.]+\])(:\d{{1,5}})?(\?transport=(udp|tcp))?")
 """RFC 7065."""
@@ -33,7 +35,8 @@ class Settings(BaseSettings):
     )
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0",
-        description="Redis or Valkey 7+, as redis://, rediss:// or unix:// URL.",
+        description="Redis or Valkey 7+, as redis://, rediss:// or unix:// URL, or its Sentinels: "
+        "redis+sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT/SERVICE/DB.",
     )
     cluster_secret: SecretStr | None = Field(
         None,
@@ -213,9 +216,8 @@ class Settings(BaseSettings):
 
     @field_validator("redis_url")
     @classmethod
-    def _has_scheme(cls, value: str) -> str:
-        if not value.startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("must begin with redis://, rediss:// or unix://")
+    def _redis_url(cls, value: str) -> str:
+        redis_url.parse(value)
         return value
 
     @field_validator("udp_ports")

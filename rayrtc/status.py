@@ -1,11 +1,9 @@
 """What `rayrtc status` and `rayrtc config` print."""
 
 import asyncio
-import re
 import time
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 from redis.exceptions import RedisError
@@ -18,6 +16,7 @@ from rich.text import Text
 from rayrtc.cluster.models import ConnectionRecord, WorkerStatus
 from rayrtc.cluster.redis import RedisPools
 from rayrtc.cluster.registry import Registry
+from rayrtc.redis_url import masked
 from rayrtc.settings import Settings
 
 TIMEOUT = 5.0
@@ -131,10 +130,3 @@ def shown(value: object) -> str:
         case str():
             return masked(value)
     return str(value)
-
-
-def masked(url: str) -> str:
-    """A URL without its password; any other text as it is."""
-    if "://" not in url or urlsplit(url).password is None:
-        return url
-    return re.sub(r"(://[^:/@]*:)[^@]*@", r"\1********@", url)

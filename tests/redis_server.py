@@ -21,8 +21,8 @@ class RedisServer:
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        """Start it and return when it answers."""
+    def start(self, password: str = "") -> None:
+        """Start it and return when it answers; with the password that its options ask for."""
         self._process = subprocess.Popen(
             [
                 str(find_server()),
@@ -43,8 +43,8 @@ class RedisServer:
                 raise RuntimeError((self._directory / "redis.log").read_text())
             try:
                 with socket.create_connection(("127.0.0.1", self.port), 1) as probe:
-                    probe.sendall(b"PING\r\n")
-                    if probe.recv(16).startswith(b"+PONG"):
+                    probe.sendall(f'AUTH "{password}"\r\n'.encode() if password else b"PING\r\n")
+                    if probe.recv(16).startswith((b"+PONG", b"+OK")):
                         return
             except OSError:
                 pass

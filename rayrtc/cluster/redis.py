@@ -4,17 +4,20 @@ import asyncio
 import secrets
 from collections.abc import Iterable
 from importlib import resources
-from typing import Final
+from typing import Any, Final
 
 from redis.asyncio import ConnectionPool, Redis
-from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.connection import AbstractConnection, parse_url
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from rayrtc import redis_url
 from rayrtc.cluster.commands import SharedConnection
+from rayrtc.redis_url import Sentinels
 from rayrtc.settings import Settings
 
 BLOCKING_CONNECTIONS: Final = 8
@@ -68,17 +71,25 @@ class RedisPools:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._pool = ConnectionPool.from_url(
-            settings.redis_url,
-            max_connections=BLOCKING_CONNECTIONS,
-            retry=Retry(NoBackoff(), 0),
-            decode_responses=True,
-            protocol=2,
-            socket_timeout=SOCKET_TIMEOUT,
-            socket_connect_timeout=CONNECT_TIMEOUT,
-            client_name=settings.cluster,
-            **({} if settings.redis_url.startswith("unix:") else {"socket_keepalive": True}),
-        )
+        options: dict[str, Any] = {
+            "max_connections": BLOCKING_CONNECTIONS,
+            "retry": Retry(NoBackoff(), 0),
+            "decode_responses": True,
+            "protocol": 2,
+            "socket_timeout": SOCKET_TIMEOUT,
+            "socket_connect_timeout": CONNECT_TIMEOUT,
+            "client_name": settings.cluster,
+        }
+        if not settings.redis_url.startswith("unix:"):
+            options["socket_keepalive"] = True
+        self._sentinel: Sentinel | None = None
+        if (sentinels := redis_url.parse(settings.redis_url)) is None:
+            self._pool = ConnectionPool.from_url(settings.redis_url, **options)
+        else:
+            self._sentinel = sentinel_of(sentinels)
+            self._pool = SentinelConnectionPool(  # type: ignore[no-untyped-call]
+                sentinels.service, self._sentinel, **options, **primary_options(sentinels)
+            )
         # A class of its own for each of TCP, TLS and Unix sockets, which the URL chose.
         self._pool.connection_class = type(
             f"Cancellable{self._pool.connection_class.__name__}",
@@ -92,6 +103,35 @@ class RedisPools:
         """Close all connections."""
         await self.commands.aclose()
         await self._pool.disconnect()
+        for sentinel in self._sentinel.sentinels if self._sentinel is not None else ():
+            await sentinel.aclose()
+
+
+def sentinel_of(url: Sentinels) -> Sentinel:
+    """Asks the Sentinels in turn, the one that answered last first."""
+    tls = {
+        name: value
+        for name, value in primary_options(url).items()
+        if name == "ssl" or name.startswith("ssl_")
+    }
+    return Sentinel(  # type: ignore[no-untyped-call]
+        url.addresses,
+        sentinel_kwargs={
+            "socket_timeout": CONNECT_TIMEOUT,
+            "socket_connect_timeout": CONNECT_TIMEOUT,
+            "retry": Retry(NoBackoff(), 0),
+            **tls,
+            **url.options,
+        },
+    )
+
+
+def primary_options(url: Sentinels) -> dict[str, Any]:
+    """What the URL says of the connections to the primary."""
+    options: dict[str, Any] = {**parse_url(url.primary)}
+    if options.pop("connection_class", None) is not None:
+        options["ssl"] = True
+    return options
 
 
 class Backoff:

@@ -204,7 +204,7 @@ def test_versions_are_those_of_the_image() -> None:
 
 
 def test_a_redis_url_says_user_password_tls_and_its_authority() -> None:
-    """As values.yaml describes them; and Sentinel is none of them."""
+    """As values.yaml describes them; Sentinels are in `tests/cluster/test_sentinel.py`."""
     url = "rediss://calls:word@redis.example:6380/2?ssl_ca_certs=/etc/rayrtc/redis/ca.crt"
     options = RedisPools(Settings(redis_url=url)).commands.connection_pool.connection_kwargs
     assert options["ssl_ca_certs"] == "/etc/rayrtc/redis/ca.crt"
@@ -217,5 +217,3 @@ def test_a_redis_url_says_user_password_tls_and_its_authority() -> None:
     ):  # the pool's supervisor is on any node
         mounts = ours("production")[part]["spec"]["containers"][0]["volumeMounts"]
         assert "/etc/rayrtc/redis" in [mount["mountPath"] for mount in mounts]
-    with pytest.raises(ValueError, match="must begin with"):
-        Settings(redis_url="redis+sentinel://a:26379/mymaster")

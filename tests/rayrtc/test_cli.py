@@ -17,8 +17,8 @@ from rayrtc.cluster.models import Lease
 from rayrtc.cluster.registry import Registry
 from rayrtc.embedded_redis import free_port
 from rayrtc.errors import NoWorkerAvailable
+from rayrtc.redis_url import masked
 from rayrtc.settings import Settings
-from rayrtc.status import masked
 
 ROOT = Path(__file__).parents[2]
 SECRET = "a secret for the tests only"
@@ -177,6 +177,8 @@ async def test_status_lists_workers_and_connections(redis_url: str) -> None:
         ("redis://h:1/0", "redis://h:1/0"),
         ("rediss://u:p@h/0", "rediss://u:********@h/0"),
         ("unix://:p@/tmp/s", "unix://:********@/tmp/s"),
+        ("redis+sentinel://u:p@h:1,i/m", "redis+sentinel://u:********@h:1,i/m"),
+        ("redis://h?a=1&sentinel_password=p&b=2", "redis://h?a=1&sentinel_password=********&b=2"),
     ],
 )
 def test_passwords_in_urls_are_masked(url: str, shown: str) -> None:

@@ -14,7 +14,9 @@ import yaml
 DEPLOY = Path(__file__).parents[2] / "deploy" / "kubernetes"
 CHART = DEPLOY / "rayrtc"
 NAMESPACE = "calls"
-HELM = shutil.which("helm", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+PROGRAMS = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+HELM = shutil.which("helm", path=PROGRAMS)
+KUBECTL = shutil.which("kubectl", path=PROGRAMS)
 TIMEOUT = 60.0
 """Seconds for one run of Helm; it takes less than one."""
 
@@ -99,7 +101,21 @@ def rendered(case: str) -> list[dict[str, Any]]:
     """The objects of a case."""
     ran = template(*CASES[case])
     assert ran.returncode == 0, ran.stderr
-    return [each for each in yaml.load_all(ran.stdout, Loader=yaml.CSafeLoader) if each]
+    return objects(ran.stdout)
+
+
+class Strict(yaml.CSafeLoader):
+    """Refuses a key that stands twice, as the API server and Kustomize do."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        assert len(set(keys)) == len(keys), f"{node.start_mark}: {keys}"
+        return super().construct_mapping(node, deep)
+
+
+def objects(text: str) -> list[dict[str, Any]]:
+    """Those of a stream of YAML documents."""
+    return [each for each in yaml.load_all(text, Loader=Strict) if each]
 
 
 def the(case: str, kind: str, name: str = "") -> dict[str, Any]:

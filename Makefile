@@ -121,4 +121,4 @@ lock: $(LOCK_VENV)/.made
 
 clean:
 	rm -rf $(VENV) $(LOCK_VENV) .bench build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis test-results
-	find rayrtc control_plane workers examples tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find rayrtc control_plane workers capacity examples tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

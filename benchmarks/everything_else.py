@@ -12,10 +12,10 @@ from functools import partial
 from benchmarks.harness.command import run_alone
 from benchmarks.harness.measurement import measure
 from benchmarks.harness.process_tree import Role, Sample, cpu_between, sample, total
-from benchmarks.harness.progress import Progress
 from benchmarks.harness.report import Bar, Report
 from benchmarks.harness.systems import Rayrtc, System
 from benchmarks.load.protocol import Load
+from capacity.progress import Progress
 
 CALLS = 8
 SECONDS = 15.0

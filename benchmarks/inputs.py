@@ -12,12 +12,12 @@ from functools import partial
 
 from benchmarks.harness.command import run_alone
 from benchmarks.harness.measurement import measure
-from benchmarks.harness.progress import Progress
 from benchmarks.harness.report import Bar, Report
-from benchmarks.harness.statistics import percentile
 from benchmarks.harness.systems import FastRTC, Rayrtc, System
 from benchmarks.load.inputs import RATE
 from benchmarks.load.protocol import Load
+from capacity.arrivals import percentile
+from capacity.progress import Progress
 
 CALLS = 20
 MORE = {50: 3.0, 99: 10.0}

@@ -19,9 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
+from capacity.conversation import conversation
 from tests.e2e.stack import Stack
 from tests.e2e.talking_page import BLOCK, RATE, TalkingPage, microphone
-from tests.speech import conversation, noise
+from tests.speech import noise
 
 PAUSE = 3.0
 """Seconds between two utterances: until the pause is detected, and then of the reply."""

@@ -12,11 +12,11 @@ from functools import partial
 from benchmarks.harness.command import run_alone
 from benchmarks.harness.measurement import measure
 from benchmarks.harness.media import put_down
-from benchmarks.harness.progress import Progress
 from benchmarks.harness.report import Bar, Report
-from benchmarks.harness.statistics import percentile
 from benchmarks.harness.systems import Rayrtc
 from benchmarks.load.protocol import Load
+from capacity.arrivals import percentile
+from capacity.progress import Progress
 from rayrtc.settings import Settings
 
 LIMIT = 20.0

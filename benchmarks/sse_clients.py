@@ -12,12 +12,12 @@ import redis
 from benchmarks.harness.command import run_alone
 from benchmarks.harness.measurement import measure
 from benchmarks.harness.process_tree import sample
-from benchmarks.harness.progress import Progress
 from benchmarks.harness.report import Bar, Report
-from benchmarks.harness.statistics import percentile
 from benchmarks.harness.systems import Rayrtc
 from benchmarks.load.outputs import ARRIVED
 from benchmarks.load.protocol import Load
+from capacity.arrivals import percentile
+from capacity.progress import Progress
 
 CALLS = 20
 READERS = (10, 100)

@@ -10,10 +10,10 @@ from functools import partial
 from benchmarks.harness.command import run_alone
 from benchmarks.harness.measurement import measure
 from benchmarks.harness.media import DELIVERED, ENOUGH, MEDIA, PER_CALL, put_down
-from benchmarks.harness.progress import Progress
 from benchmarks.harness.report import Bar, Report
 from benchmarks.harness.systems import Rayrtc
 from benchmarks.load.protocol import Load
+from capacity.progress import Progress
 
 CALLS = 8
 """Of each worker."""

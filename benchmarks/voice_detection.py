@@ -11,8 +11,9 @@ import time
 
 import numpy as np
 
+from capacity.conversation import conversation
 from rayrtc import ReplyOnPause
-from tests.speech import RATE, conversation, noise
+from tests.speech import RATE, noise
 
 FRAME = RATE // 50
 

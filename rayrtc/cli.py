@@ -8,13 +8,15 @@ import sys
 import threading
 import traceback
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
 from rich.console import Console
 
 from rayrtc import __version__, events
+from rayrtc.bench import bench
+from rayrtc.failure import FAILED, USAGE, fail
 from rayrtc.settings import Settings, get_settings
 
 app = typer.Typer(
@@ -26,9 +28,6 @@ app = typer.Typer(
 )
 
 PIPE_WIDTH = 200
-FAILED = 1
-USAGE = 2
-"""Exit status when the command line, the settings or the application are at fault."""
 
 Spec = Annotated[
     str,
@@ -39,15 +38,6 @@ Port = Annotated[int | None, typer.Option(min=1, max=65535, help="TCP port to li
 Slots = Annotated[int | None, typer.Option(min=1, help="Connections of one worker.")]
 RedisURL = Annotated[str | None, typer.Option(metavar="URL", help="Redis of the cluster.")]
 Events = Annotated[bool, typer.Option("--events", hidden=True)]
-
-
-def fail(text: str, status: int = FAILED, as_event: bool = False) -> NoReturn:
-    """End the command with one line of text, which `rayrtc dev` may have asked for as an event."""
-    if as_event:
-        events.write("error", text=text)
-    else:
-        print(f"rayrtc: {text}", file=sys.stderr)
-    raise SystemExit(status)
 
 
 def settings_with(as_event: bool = False, **options: Any) -> Settings:
@@ -319,6 +309,9 @@ def config() -> None:
     from rayrtc.status import print_settings
 
     print_settings(settings_with(), Console(highlight=False))
+
+
+app.command()(bench)
 
 
 def main() -> None:

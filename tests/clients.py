@@ -5,12 +5,11 @@ import fractions
 import json
 import time
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import aiohttp
-import aioice.ice
 import av
 import numpy as np
 from aiortc import (
@@ -21,26 +20,15 @@ from aiortc import (
 )
 from aiortc.mediastreams import MediaStreamError
 
+from capacity.addresses import LOOPBACK, offered
+
 RATE = 48000
 FRAME = 960
 
 
-_host_addresses = aioice.ice.get_host_addresses
-_inside = 0
-
-
-@contextmanager
-def loopback_candidates() -> Iterator[None]:
-    """Offer 127.0.0.1 alone, which aioice leaves out. Several may be inside at a time."""
-    global _inside
-    _inside += 1
-    aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: ["127.0.0.1"]
-    try:
-        yield
-    finally:
-        _inside -= 1
-        if not _inside:
-            aioice.ice.get_host_addresses = _host_addresses
+def loopback_candidates() -> AbstractContextManager[None]:
+    """Offer 127.0.0.1 alone. Several may be inside at a time."""
+    return offered([LOOPBACK])
 
 
 class ToneTrack(MediaStreamTrack):

@@ -1,13 +1,10 @@
 """A microphone into which recorded speech, noise or tones are played.
 
 The recordings were made with espeak-ng 1.51 and cut so that they begin and end with speech.
-`conversation.opus` holds twenty of five voices, each with half a second of silence before it;
-`conversation.json` says what and where they are.
 """
 
 import asyncio
 import fractions
-import json
 import time
 import wave
 from collections.abc import Callable
@@ -33,20 +30,6 @@ def recording(name: str, rate: int = RATE) -> np.ndarray:
     resampler = av.AudioResampler("s16", "mono", rate)
     parts = [*resampler.resample(frame), *resampler.resample(None)]
     return np.concatenate([part.to_ndarray().reshape(-1) for part in parts])
-
-
-def conversation(rate: int = RATE) -> list[np.ndarray]:
-    """The samples of twenty utterances, each of another text."""
-    resampler = av.AudioResampler(format="s16", layout="mono", rate=rate)
-    with av.open(str(SPEECH / "conversation.opus")) as file:
-        frames = [
-            part.to_ndarray().reshape(-1)
-            for frame in [*file.decode(audio=0), None]
-            for part in resampler.resample(frame)
-        ]
-    samples = np.concatenate(frames)
-    spoken = json.loads((SPEECH / "conversation.json").read_text())
-    return [samples[round(one["start"] * rate) : round(one["end"] * rate)] for one in spoken]
 
 
 def noise(seconds: float, rate: int = RATE, level: float = 0.1) -> np.ndarray:

@@ -22,13 +22,16 @@ FORBIDDEN = {
         "aiohttp",
         "control_plane",
         "workers",
+        "capacity",
     },
-    "control_plane": {"ray", "aiortc", "aioice", "workers"},
-    "workers": {"control_plane", "fastapi", "starlette", "uvicorn"},
+    "control_plane": {"ray", "aiortc", "aioice", "workers", "capacity"},
+    "workers": {"control_plane", "fastapi", "starlette", "uvicorn", "capacity"},
+    "capacity": {"ray", "control_plane", "workers", "fastapi", "starlette", "uvicorn"},
 }
 LAZY = {
     # what a command or a mount needs is imported when it runs
     "rayrtc/cli.py": {"control_plane", "workers"},
+    "rayrtc/bench.py": {"capacity"},
     "rayrtc/stream.py": {"control_plane"},
 }
 

@@ -20,7 +20,7 @@ from typing import Any
 import aiohttp
 import numpy as np
 
-from workers import mulaw
+from rayrtc import mulaw
 
 CALL = Path(__file__).parent / "fixtures" / "telephone" / "call.jsonl.gz"
 SPOKEN = ((30, 87), (207, 276))

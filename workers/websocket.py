@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from pydantic_core import from_json
 
+from rayrtc import mulaw
 from rayrtc.cluster.models import SocketAnswer
 from rayrtc.errors import ConnectionClosed
 from rayrtc.handlers import StreamHandlerBase
-from workers import mulaw
 from workers.audio import AudioInput
 from workers.frame_socket import FrameSocket
 from workers.media import Media

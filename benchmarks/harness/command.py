@@ -9,8 +9,8 @@ from typing import Protocol
 from rich.console import Console
 
 from benchmarks.harness.environments import ROOT
-from benchmarks.harness.progress import Progress
 from benchmarks.harness.report import Report, show
+from capacity.progress import Progress
 
 RESULTS = ROOT / ".bench" / "results"
 ROUNDS = 5

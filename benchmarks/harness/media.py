@@ -8,11 +8,11 @@ from functools import partial
 
 from benchmarks.harness.measurement import LoadFailed, Measurement, measure
 from benchmarks.harness.process_tree import cpu_between, sample
-from benchmarks.harness.progress import Progress
 from benchmarks.harness.report import Bar, Report
-from benchmarks.harness.statistics import percentile
 from benchmarks.harness.systems import SYSTEMS, System
 from benchmarks.load.protocol import Load
+from capacity.arrivals import percentile
+from capacity.progress import Progress
 
 MEDIA = "CPU of the media process"
 ALL = "CPU of all processes"

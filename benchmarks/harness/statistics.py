@@ -22,8 +22,3 @@ class Spread:
         if not values:
             raise ValueError("no round has a value")
         return cls(float(np.median(values)), min(values), max(values))
-
-
-def percentile(values: Sequence[float], percent: float) -> float:
-    """Of all values, 0 to 100, with linear interpolation; NaN when there is none."""
-    return float(np.percentile(values, percent)) if len(values) else float("nan")

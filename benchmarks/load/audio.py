@@ -1,10 +1,10 @@
 """Callers that send pre-encoded speech over WebRTC and record what comes back."""
 
-from benchmarks.load import opus, sound
 from benchmarks.load.callers import Callers
-from benchmarks.load.peer import Peer
 from benchmarks.load.protocol import Load, Result
-from benchmarks.load.rtp import missing, parse_header, payload_of
+from capacity import opus, sound
+from capacity.peer import Peer
+from capacity.rtp import missing, parse_header, payload_of
 
 SOUNDS = {"speech": sound.speech_with_bursts, "silence": sound.silence, "talk": sound.talk}
 APART = 7
@@ -28,7 +28,7 @@ class AudioCallers(Callers[Peer]):
     def send(self, caller: int, count: int) -> None:
         at = (count + caller * APART) % len(self._packets)
         if at in self._bursts:
-            self.mark(caller)
+            self.mark(caller, at)
         self.peers[caller].send(self._packets[at], count * opus.FRAME, marker=not count)
 
     def result(self) -> Result:
@@ -39,6 +39,6 @@ class AudioCallers(Callers[Peer]):
             payloads = [payload_of(data) for _, data in packets]
             result.bitrate += sum(map(len, payloads)) * 8 / self.load.seconds / len(self.peers)
             if self._bursts:
-                found = sound.burst_packets(opus.decode(payloads), opus.RATE)
-                self.pair(result, caller, [packets[at][0] for at in found])
+                found = sound.find_bursts(opus.decode(payloads), opus.RATE)
+                self.pair(result, caller, [(packets[at][0], number) for at, number in found])
         return result

@@ -4,13 +4,15 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 import aiohttp
 
-from benchmarks.harness.statistics import percentile
-from benchmarks.load.pace import Pace
 from benchmarks.load.protocol import Load, Result
+from capacity.arrivals import percentile, round_trips
+from capacity.pace import Pace
+from capacity.sound import number_of
 
 CONNECT_TIMEOUT = 120.0
 """Seconds for all of them."""
@@ -18,8 +20,6 @@ SAMPLING = 0.3
 """Seconds for which the media goes on after the end, while the server's processes are looked at."""
 TOGETHER = 4
 """Callers that connect at the same time."""
-PERIOD = 1.0
-"""Seconds between two markers of a caller: a longer round trip would be taken for a shorter one."""
 
 
 class AnyPeer(Protocol):
@@ -54,7 +54,8 @@ class Callers(ABC, Generic[P]):
         self.begin = self.end = 0.0
         self.sent = [0] * load.connections
         self.peers = [self.make_peer() for _ in range(load.connections)]
-        self._marked: list[list[float]] = [[] for _ in self.peers]
+        self._marked: list[list[tuple[float, int]]] = [[] for _ in self.peers]
+        self._counts = [0] * load.connections
         self._late: list[float] = []
         self._owned: list[asyncio.Task[None]] = []
         self._cpu = 0.0
@@ -109,7 +110,9 @@ class Callers(ABC, Generic[P]):
                 tasks.create_task(connect(peer))
 
     async def _measure(self, tell: Callable[[str], None]) -> None:
-        pace = Pace(len(self.peers), self.interval, self._send)
+        pace = Pace(self.interval, len(self.peers))
+        for caller in range(len(self.peers)):
+            pace.add(partial(self._send, caller))
         sending = asyncio.create_task(pace.run())
         try:
             tell("warmup")
@@ -138,18 +141,19 @@ class Callers(ABC, Generic[P]):
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
 
-    def _send(self, caller: int, count: int) -> None:
+    def _send(self, caller: int) -> None:
         if self.recording:
             self.sent[caller] += 1
-        self.send(caller, count)
+        self.send(caller, self._counts[caller])
+        self._counts[caller] += 1
 
-    def mark(self, caller: int) -> None:
-        """A marker is about to be sent."""
+    def mark(self, caller: int, packet: int) -> None:
+        """A marker is about to be sent, which begins in this packet of the sound."""
         if self.recording:
-            self._marked[caller].append(time.monotonic())
+            self._marked[caller].append((time.monotonic(), number_of(packet)))
 
-    def pair(self, result: Result, caller: int, arrivals: list[float]) -> None:
-        """Put down the round trips of a caller's markers, given when markers came back."""
+    def pair(self, result: Result, caller: int, arrivals: list[tuple[float, int]]) -> None:
+        """Put down the round trips of a caller's markers, given when which ones came back."""
         result.markers += len(self._marked[caller])
         result.round_trips += round_trips(self._marked[caller], arrivals)
 
@@ -162,13 +166,3 @@ class Callers(ABC, Generic[P]):
             generator_cpu=self._cpu,
             late_p99=percentile(self._late, 99),
         )
-
-
-def round_trips(marked: list[float], arrivals: list[float]) -> list[float]:
-    """Seconds from each marker to the first arrival within the period after it."""
-    trips = []
-    for sent in marked:
-        after = [arrival - sent for arrival in arrivals if 0 <= arrival - sent < PERIOD]
-        if after:
-            trips.append(min(after))
-    return trips

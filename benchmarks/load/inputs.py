@@ -7,8 +7,8 @@ from collections.abc import Callable
 import aiohttp
 
 from benchmarks.load.audio import AudioCallers
-from benchmarks.load.peer import Peer
 from benchmarks.load.protocol import Load, Result
+from capacity.peer import Peer
 
 RATE = 200.0
 """Inputs a second."""

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import aiohttp
 
-from benchmarks.load import opus, sound
-from benchmarks.load.peer import Peer
 from benchmarks.load.protocol import Load, Result
+from capacity import opus, sound
+from capacity.peer import Peer
 
 PAUSE = 0.1
 """Seconds between two callers."""

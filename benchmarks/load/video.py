@@ -6,9 +6,9 @@ import numpy as np
 
 from benchmarks.load import vp8
 from benchmarks.load.callers import Callers
-from benchmarks.load.peer import Peer
 from benchmarks.load.protocol import Load, Result
-from benchmarks.load.rtp import missing, parse_header, payload_of
+from capacity.peer import Peer
+from capacity.rtp import missing, parse_header, payload_of
 
 TARGET = 1_000_000
 """Bit/s that every server is allowed (REMB)."""

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks.harness.report import Bar, Report, read_all, show, shown
-from benchmarks.harness.statistics import Spread, percentile
+from benchmarks.harness.statistics import Spread
 from benchmarks.harness.summary import markdown
 
 
@@ -16,12 +16,6 @@ def test_spread_is_median_least_and_most() -> None:
     assert Spread.of([5.0, 1.0, 2.0]) == Spread(2.0, 1.0, 5.0)
     with pytest.raises(ValueError, match="no round"):
         Spread.of([])
-
-
-def test_percentiles() -> None:
-    assert percentile([1.0, 2.0, 3.0], 50) == 2.0
-    assert percentile([0.0, 10.0], 99) == pytest.approx(9.9)
-    assert math.isnan(percentile([], 50))
 
 
 def test_a_system_that_did_not_keep_up_meets_nothing() -> None:

@@ -9,9 +9,10 @@ import aiohttp
 import numpy as np
 import pytest
 
+from capacity.conversation import conversation
 from tests.e2e.stack import Stack
 from tests.e2e.talking_page import BLOCK, RATE, TalkingPage, microphone
-from tests.speech import conversation, noise, not_speech
+from tests.speech import noise, not_speech
 
 pytestmark = pytest.mark.timeout(240)
 TURN = ["started_talking", "pause_detected", "response_starting"]

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
+from capacity.conversation import conversation
 from rayrtc import SileroVadOptions, audio_to_float32, get_silero_model
 from rayrtc.rate_converter import RateConverter
 from rayrtc.reply_on_pause import INTERRUPTION
 from rayrtc.silero import SileroStream, SileroVADModel
 from rayrtc.voice_detection import WINDOW, speech_chunks
-from tests.speech import UTTERANCES, conversation, noise, not_speech, recording, tone
+from tests.speech import UTTERANCES, noise, not_speech, recording, tone
 
 RATES = [8000, 16000, 24000, 44100, 48000]
 

@@ -35,7 +35,8 @@ class Progress:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
-        self._bars.stop()
+        if self._console.is_terminal:
+            self._bars.stop()
 
     def tell(self, what: str, done: float | None = None) -> None:
         """Say what goes on.
@@ -49,6 +50,6 @@ class Progress:
         else:
             self._console.print(what, soft_wrap=True)
 
-    def step(self, what: str, step: str) -> None:
-        """Say which step of `what` goes on, in a terminal only."""
-        self._bars.update(self._task, description=f"{what} {step}")
+    def step(self, what: str, step: str, done: float | None = None) -> None:
+        """Say which step of `what` goes on, in a terminal only; `done` as for `tell`."""
+        self._bars.update(self._task, description=f"{what} {step}", completed=done)

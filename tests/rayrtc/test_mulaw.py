@@ -7,7 +7,7 @@ from av import CodecContext
 from av.audio.frame import AudioFrame
 from av.packet import Packet
 
-from workers import mulaw
+from rayrtc import mulaw
 
 EVERY = np.arange(65536, dtype=np.uint16).view(np.int16)
 

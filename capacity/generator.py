@@ -1,0 +1,66 @@
+"""A process that makes load: `python -m capacity.generator TARGET`, TARGET as JSON.
+
+It takes a command a line on its standard input and answers each with lines on its standard output.
+Their end, or SIGTERM, ends its calls and the process; Ctrl-C is left to the command that started
+it.
+"""
+
+import asyncio
+import gc
+import signal
+import sys
+
+import uvloop
+
+from capacity.load import Load
+from capacity.protocol import Command, Reply, Target
+
+
+def tell(reply: Reply) -> None:
+    """Write a line."""
+    print(reply.model_dump_json(exclude_none=True), flush=True)
+
+
+async def obey(target: Target) -> None:
+    """Do as told until there are no more commands."""
+    loop = asyncio.get_running_loop()
+    commands = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
+    working = asyncio.current_task()
+    assert working is not None
+    loop.add_signal_handler(signal.SIGTERM, working.cancel)
+    async with Load(target) as load, asyncio.TaskGroup() as tasks:
+        tell(Reply(ready=True))
+        doing: asyncio.Task[None] | None = None
+        # the command that is being done must not keep us from reading the end
+        while line := await commands.readline():
+            doing = tasks.create_task(do(load, Command.model_validate_json(line)))
+        if doing is not None:
+            doing.cancel()
+
+
+async def do(load: Load, command: Command) -> None:
+    """Do what a command says, and answer it."""
+    if command.calls is not None:
+        calls = await load.set_calls(
+            command.calls, command.every, lambda live: tell(Reply(live=live))
+        )
+        tell(Reply(calls=calls))
+    if command.measure is not None:
+        tell(Reply(sample=await load.measure(command.measure)))
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.set_threshold(100_000, 50, 50)  # what is recorded is kept: to look at it is lost time
+    try:
+        uvloop.run(obey(Target.model_validate_json(sys.argv[1])))
+    except asyncio.CancelledError:
+        pass  # SIGTERM; the calls have ended
+    except Exception as error:
+        tell(Reply(error=repr(error)))
+        raise
+
+
+if __name__ == "__main__":
+    main()

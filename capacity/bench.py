@@ -66,8 +66,9 @@ async def _step(generators: Generators, ramp: Ramp, options: Options, progress: 
     assert wanted is not None
     what = f"{wanted} calls" + (" once more" if ramp.repeats else "")
     progress.tell(what, 0.0)
-    if ramp.repeats:  # their setup is measured again, too
-        await generators.set_calls(min(wanted, ramp.carried), options.rate, lambda live: None)
+    if ramp.last in (Verdict.BROKEN, Verdict.GENERATOR):
+        # what a handler has queued meanwhile delays its call for good: all calls are made anew
+        await generators.set_calls(0, options.rate, lambda live: None)
 
     def on_live(live: int) -> None:
         progress.step(what, f"({live} connected)", live / wanted / 2)
@@ -95,7 +96,12 @@ def conclusion(ramp: Ramp, steps: list[Step]) -> tuple[str, bool]:
     """Why the ramp ended, and whether the deployment may carry more than was found."""
     last = steps[-1]
     if ramp.last is Verdict.GENERATOR:
-        return "the load generator is the limit: it did not keep its pace", True
+        return (
+            "the load generator is the limit: its packets were "
+            f"{last.quality.generator_late * 1000:.0f} ms late, its busiest process took "
+            f"{last.quality.generator_cpu:.0%} of a core, and its machine was "
+            f"{last.quality.generator_machine:.0%} busy"
+        ), True
     if ramp.last is Verdict.FULL:
         return f"limit reached: slots, {_LIMITS[last.quality.full]}", False
     if ramp.broken is None and not last.broken:

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 import sys
 from pathlib import Path
 
@@ -34,7 +33,7 @@ def processors() -> int:
 def bench(options: Options, output: Path, as_json: bool) -> None:
     """Run the test, print what it found, and write `capacity.json` and `capacity.png`.
 
-    Ctrl-C and SIGTERM end all calls, then what was found so far is printed.
+    A KeyboardInterrupt ends all calls, then what was found so far is printed.
 
     Raises:
         BenchError: nothing was found out.
@@ -51,7 +50,6 @@ def bench(options: Options, output: Path, as_json: bool) -> None:
         )
     reports: list[Report] = []
     stopped = False
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with Progress(terminal) as progress:
             asyncio.run(run(options, progress, reports.append))

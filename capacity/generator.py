@@ -1,8 +1,8 @@
-"""A process that makes load: `python -m capacity.generator TARGET`, TARGET as JSON.
+"""A process that makes load: `python -m capacity.generator`.
 
-It takes a command a line on its standard input and answers each with lines on its standard output.
-Their end, or SIGTERM, ends its calls and the process; Ctrl-C is left to the command that started
-it.
+Its standard input has the target and then a command a line, each of which it answers with lines on
+its standard output. The end of them, or SIGTERM, ends its calls and the process; Ctrl-C is left to
+the command that started it.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ def tell(reply: Reply) -> None:
     print(reply.model_dump_json(exclude_none=True), flush=True)
 
 
-async def obey(target: Target) -> None:
+async def obey() -> None:
     """Do as told until there are no more commands."""
     loop = asyncio.get_running_loop()
     commands = asyncio.StreamReader()
@@ -29,6 +29,8 @@ async def obey(target: Target) -> None:
     working = asyncio.current_task()
     assert working is not None
     loop.add_signal_handler(signal.SIGTERM, working.cancel)
+    # not an argument: its headers are credentials, and everybody sees arguments
+    target = Target.model_validate_json(await commands.readline())
     async with Load(target) as load, asyncio.TaskGroup() as tasks:
         tell(Reply(ready=True))
         doing: asyncio.Task[None] | None = None
@@ -54,7 +56,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.set_threshold(100_000, 50, 50)  # what is recorded is kept: to look at it is lost time
     try:
-        uvloop.run(obey(Target.model_validate_json(sys.argv[1])))
+        uvloop.run(obey())
     except asyncio.CancelledError:
         pass  # SIGTERM; the calls have ended
     except Exception as error:

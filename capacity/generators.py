@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Self
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from capacity.protocol import Calls, Command, Reply, Sample, Target
 from rayrtc.descendants import die_with_parent
@@ -52,13 +52,15 @@ class Generators:
         await self.close()
 
     async def _start(self) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "capacity.generator", self._target.model_dump_json()),
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "capacity.generator"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=LINE_MAX,
             preexec_fn=die_with_parent(signal.SIGTERM),
         )
+        _write(process, self._target)
+        return process
 
     async def close(self) -> None:
         """End all calls and processes; those that do not end in time are killed."""
@@ -123,6 +125,7 @@ class Generators:
             ended=_sum(sample.ended for sample in samples),
             late=max(sample.late for sample in samples),
             cpu=max(sample.cpu for sample in samples),
+            machine=max(sample.machine for sample in samples),
         )
 
     async def _all(
@@ -133,8 +136,7 @@ class Generators:
     ) -> list[Reply]:
         """Have each process do its command; their answers."""
         for process, command in zip(self._processes, commands, strict=True):
-            assert process.stdin is not None
-            process.stdin.write(command.model_dump_json().encode() + b"\n")
+            _write(process, command)
         try:
             async with asyncio.timeout(timeout), asyncio.TaskGroup() as tasks:
                 answers = [
@@ -160,6 +162,11 @@ class Generators:
             if on_live is not None:
                 on_live(at, reply.live)
         raise GeneratorFailed("a load process ended early")
+
+
+def _write(process: asyncio.subprocess.Process, line: BaseModel) -> None:
+    assert process.stdin is not None
+    process.stdin.write(line.model_dump_json().encode() + b"\n")
 
 
 def _plain(error: BaseException) -> BaseException:

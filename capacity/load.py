@@ -7,18 +7,17 @@ from collections.abc import Callable
 from typing import Self
 
 import aiohttp
+import psutil
 
 from capacity.arrivals import percentile
 from capacity.call import PACKET, Call, make_call
 from capacity.pace import Pace
 from capacity.protocol import Calls, Sample, Target
-from capacity.refusal import FULL, Refused
+from capacity.refusal import PATIENCE, Refused
 
 CONNECT_TIMEOUT = 20.0
 MEDIA_TIMEOUT = 10.0
 """Seconds from the connection to the first media, where the handler sends any."""
-PATIENCE = 15.0
-"""Seconds for which a call that finds no worker is offered again: a pool that grows needs them."""
 FINISH_TIMEOUT = 5.0
 """Seconds at the end for calls that are being made: one that is given up holds its slot longer."""
 CLOSE_TIMEOUT = 5.0
@@ -91,7 +90,7 @@ class Load:
 
     async def _make(self, made: Calls, tell: Callable[[int], None]) -> None:
         """Make one call; what comes of it is put down."""
-        deadline = time.monotonic() + PATIENCE
+        begin = time.monotonic()
         while True:
             call = make_call(self.target, self._made)
             self._made += 1
@@ -103,11 +102,10 @@ class Load:
                 code, pause = refused.code, refused.retry_after
             except (TimeoutError, ConnectionError, aiohttp.ClientError) as error:
                 code, pause = _code_of(error), 0.0
-            if code not in FULL:
+            if code not in PATIENCE:
                 made.failed[code] = made.failed.get(code, 0) + 1
                 return
-            late = time.monotonic() + pause > deadline
-            if late or self._full or code != "no_worker_available":
+            if self._full or time.monotonic() + pause > begin + PATIENCE[code]:
                 self._full = self._full or code
                 return
             await asyncio.sleep(pause)
@@ -148,14 +146,16 @@ class Load:
             call.begin()
         self._pace.late.clear()
         begin, cpu = time.monotonic(), time.process_time()
+        psutil.cpu_percent()  # the next one is of the time since this one
         await asyncio.sleep(seconds)
         share = (time.process_time() - cpu) / (time.monotonic() - begin)
+        machine = psutil.cpu_percent() / 100
         late = percentile(self._pace.late, 99) if self._pace.late else 0.0
         for call in measured:
             call.end()
         if self._pacing.done():
             self._pacing.result()  # it never ends by itself: raises what ended it
-        sample = Sample(late=late, cpu=share)
+        sample = Sample(late=late, cpu=share, machine=machine)
         gone = [call for call in measured if call.peer.ended or call.silent]
         await asyncio.to_thread(self._look, [c for c in measured if c not in gone], sample)
         sample.ended = await self._reasons(gone)

@@ -10,7 +10,7 @@ from capacity.call import PACKET, Call, make_call
 from capacity.load import CONNECT_TIMEOUT, FINISH_TIMEOUT
 from capacity.pace import Pace
 from capacity.protocol import Target
-from capacity.refusal import FULL, Refused
+from capacity.refusal import PATIENCE, Refused
 
 WARMUP = 1.0
 SECONDS = 4.0
@@ -58,7 +58,7 @@ async def _connect(call: Call, session: aiohttp.ClientSession, target: Target) -
 def _explained(refused: Refused, target: Target) -> str:
     """What the first refusal most likely means for who gave the command."""
     what = f"{refused.code} {refused.detail}".strip()
-    if refused.code in FULL:
+    if refused.code in PATIENCE:
         return f"there is no room for a first call: {what}"
     if refused.code == "http_403" and target.transport == "websocket":
         return f"there is no stream at {target.url} (give its prefix with --path), or no access"

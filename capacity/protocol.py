@@ -76,6 +76,8 @@ class Sample(BaseModel):
     """Seconds that this process sent its packets late, 99th percentile."""
     cpu: float = 0.0
     """Share of a core that this process took."""
+    machine: float = 0.0
+    """Share of all cores of its machine that was in use, by whatever."""
 
 
 class Reply(BaseModel):

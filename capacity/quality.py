@@ -59,6 +59,8 @@ class Quality(BaseModel):
     """Seconds that the load's packets were late, 99th percentile, of its slowest process."""
     generator_cpu: float = 0.0
     """Share of a core that its busiest process took."""
+    generator_machine: float = 0.0
+    """Share of its machine's cores that was in use, by whatever."""
 
     @classmethod
     def of(cls, wanted: int, made: Calls, sample: Sample) -> Self:
@@ -89,6 +91,7 @@ class Quality(BaseModel):
             full=made.full,
             generator_late=sample.late,
             generator_cpu=sample.cpu,
+            generator_machine=sample.machine,
         )
 
     def broken(self, bounds: Bounds) -> list[str]:

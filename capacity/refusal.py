@@ -3,8 +3,9 @@
 import json
 from typing import Any
 
-FULL = ("concurrency_limit_reached", "no_worker_available")
-"""Codes that say that there is no room for another call."""
+PATIENCE = {"no_worker_available": 15.0, "concurrency_limit_reached": 3.0}
+"""Codes that say that there is no room for another call, and seconds for which it is offered again:
+a pool that grows needs them, and calls that have just ended."""
 
 
 class Refused(RuntimeError):

@@ -122,11 +122,12 @@ COLUMNS: tuple[tuple[str, Callable[[Quality], str]], ...] = (
     ("gap", lambda q: _milliseconds(q.gap)),
     ("round trip", lambda q: _times(q.round_trip_p50, q.round_trip_p99)),
     ("load late", lambda q: _milliseconds(q.generator_late)),
-    ("load CPU %", lambda q: f"{q.generator_cpu * 100:.0f}"),
+    ("load CPU %", lambda q: f"{q.generator_cpu * 100:.0f} / {q.generator_machine * 100:.0f}"),
 )
 """Names and cells of the table, from a `Quality`."""
 CAPTION = (
     "Times in ms, p50 / p99. answer, media: from the offer, of the calls that were new. lost, "
     f"late (by more than {LATE * 1000:.0f} ms) and gap between packets: of the call in 100 that "
-    "had it worst. load: the busiest of the processes that made the calls."
+    "had it worst. load: the processes that made the calls: how late the slowest one sent, "
+    "and CPU of the busiest one, of a core / all that its machine did."
 )

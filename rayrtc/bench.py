@@ -1,5 +1,6 @@
 """The options of `rayrtc bench`; what it does is in the package `capacity`."""
 
+import signal
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -78,6 +79,7 @@ def bench(
         hold=hold,
         processes=min(processes or processors(), most),
     )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         run(options, output, as_json)
     except BenchError as error:

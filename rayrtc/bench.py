@@ -26,7 +26,7 @@ def bench(
         float, typer.Option(min=3, help="Seconds for which each step is measured.")
     ] = 10,
     most: Annotated[int, typer.Option("--max", min=1, help="Calls to try at most.")] = 1000,
-    rate: Annotated[float, typer.Option(min=0.1, help="Calls a second that are begun.")] = 10,
+    rate: Annotated[float, typer.Option(min=0.1, help="Calls a second that are begun.")] = 5,
     loss: Annotated[
         float, typer.Option(min=0, max=100, help="Bound: % of packets lost or late, each way.")
     ] = 1,

@@ -12,13 +12,9 @@ import sys
 
 import uvloop
 
+from capacity.lines import tell
 from capacity.load import Load
 from capacity.protocol import Command, Reply, Target
-
-
-def tell(reply: Reply) -> None:
-    """Write a line."""
-    print(reply.model_dump_json(exclude_none=True), flush=True)
 
 
 async def obey() -> None:

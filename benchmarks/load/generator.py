@@ -11,14 +11,12 @@ from typing import Any
 import uvloop
 
 from benchmarks.load.protocol import Event, Load, Result
+from capacity import lines
 
 
 def tell(event: str, detail: Any = None) -> None:
     """Write a line for the benchmark."""
-    line = Event.model_validate({"event": event, "detail": detail}).model_dump_json()
-    # `sys.stdout` of an unbuffered Python forgets what the pipe does not take at once
-    with open(sys.stdout.fileno(), "w", encoding="utf-8", closefd=False) as out:
-        print(line, file=out)
+    lines.tell(Event.model_validate({"event": event, "detail": detail}))
 
 
 async def make(load: Load) -> Result:

@@ -7,6 +7,7 @@ the command that started it.
 
 import asyncio
 import gc
+import resource
 import signal
 import sys
 
@@ -15,6 +16,9 @@ import uvloop
 from capacity.lines import tell
 from capacity.load import Load
 from capacity.protocol import Command, Reply, Target
+
+FILES = 10_000
+"""That a process may have open, if the system allows."""
 
 
 async def obey() -> None:
@@ -48,8 +52,16 @@ async def do(load: Load, command: Command) -> None:
         tell(Reply(sample=await load.measure(command.measure)))
 
 
+def allow_many_files() -> None:
+    """Each call has a socket, and the usual limit is 1024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if most == resource.RLIM_INFINITY else min(FILES, most)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+
+
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    allow_many_files()
     gc.set_threshold(100_000, 50, 50)  # what is recorded is kept: to look at it is lost time
     try:
         uvloop.run(obey())

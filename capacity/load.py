@@ -100,7 +100,7 @@ class Load:
                 return
             except Refused as refused:
                 code, pause = refused.code, refused.retry_after
-            except (TimeoutError, ConnectionError, aiohttp.ClientError) as error:
+            except Exception as error:  # whatever it was, the call has failed
                 code, pause = _code_of(error), 0.0
             if code not in PATIENCE:
                 made.failed[code] = made.failed.get(code, 0) + 1
@@ -196,6 +196,10 @@ class Load:
 
 def _code_of(error: Exception) -> str:
     """The name of a failure that the deployment has not named."""
-    if isinstance(error, TimeoutError):
-        return "timeout"
-    return "unreachable" if isinstance(error, aiohttp.ClientError) else "not_connected"
+    names = {
+        TimeoutError: "timeout",
+        aiohttp.ClientError: "unreachable",
+        ConnectionError: "not_connected",
+    }
+    found = (name for kind, name in names.items() if isinstance(error, kind))
+    return next(found, type(error).__name__)

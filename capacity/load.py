@@ -23,8 +23,11 @@ FINISH_TIMEOUT = 5.0
 CLOSE_TIMEOUT = 5.0
 PLACES = 10
 """Moments within 20 ms at which packets are sent."""
-HEARD = 16
+HEARD = 8
 """Calls whose sound is decoded to find the round trips."""
+REST = 3.0
+"""Seconds of rest for each second of work on what was received: all cores busy at once would stop a
+deployment on the same machine."""
 ASKED = 8
 """Calls that ended whose reason is asked for."""
 
@@ -157,17 +160,20 @@ class Load:
             self._pacing.result()  # it never ends by itself: raises what ended it
         sample = Sample(late=late, cpu=share, machine=machine)
         gone = [call for call in measured if call.peer.ended or call.silent]
-        await asyncio.to_thread(self._look, [c for c in measured if c not in gone], sample)
+        await self._look([call for call in measured if call not in gone], sample)
         sample.ended = await self._reasons(gone)
         await self._hang_up(gone)
         return sample
 
-    def _look(self, calls: list[Call], sample: Sample) -> None:
-        """What was received, in a thread: the calls go on meanwhile."""
+    async def _look(self, calls: list[Call], sample: Sample) -> None:
+        """What was received, on threads: the calls go on meanwhile."""
         for number, call in enumerate(calls):
-            of_call, trips = call.sample(self.target.echo and number < HEARD)
+            begin = time.monotonic()
+            heard = self.target.echo and number < HEARD
+            of_call, trips = await asyncio.to_thread(call.sample, heard)
             sample.calls.append(of_call)
             sample.round_trips += trips
+            await asyncio.sleep(REST * (time.monotonic() - begin))
 
     async def _reasons(self, gone: list[Call]) -> dict[str, int]:
         """Why calls have ended, as the deployment says."""

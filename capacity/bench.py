@@ -102,7 +102,7 @@ def conclusion(ramp: Ramp, steps: list[Step]) -> tuple[str, bool]:
             f"{last.quality.generator_cpu:.0%} of a core, and its machine was "
             f"{last.quality.generator_machine:.0%} busy"
         ), True
-    if ramp.last is Verdict.FULL:
+    if ramp.last is Verdict.FULL and ramp.broken is None:
         return f"limit reached: slots, {_LIMITS[last.quality.full]}", False
     if ramp.broken is None and not last.broken:
         return "--max reached", True

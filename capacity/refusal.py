@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
-PATIENCE = {"no_worker_available": 15.0, "concurrency_limit_reached": 3.0}
+PATIENCE = {"no_worker_available": 30.0, "concurrency_limit_reached": 3.0}
 """Codes that say that there is no room for another call, and seconds for which it is offered again:
-a pool that grows needs them, and calls that have just ended."""
+a pool that grows needs them, workers that were overloaded, and calls that have just ended."""
 
 
 class Refused(RuntimeError):

@@ -67,6 +67,20 @@ def test_no_room_is_no_failure() -> None:
     assert (text.startswith("limit reached: slots"), lower_bound) == (True, False)
 
 
+def test_workers_that_are_still_busy_after_a_broken_step_are_not_the_limit() -> None:
+    ramp = Ramp(20, 100)
+    steps = []
+    for calls, verdict in ((20, "carried"), (40, "broken"), (40, "broken"), (0, "full")):
+        step = Quality(
+            calls=calls, wanted=calls or 30, full="no_worker_available" if not calls else ""
+        )
+        reasons = ["too late"] if verdict == "broken" else []
+        steps.append(Step(quality=step, broken=reasons, verdict=verdict))
+        ramp.take(calls, Verdict(verdict))
+    assert conclusion(ramp, steps) == ("at 40: too late", False)
+    assert (ramp.calls, ramp.carried) == (None, 20)
+
+
 def test_refusals_are_read_from_whatever_answers() -> None:
     ours = '{"status": "failed", "meta": {"error": "concurrency_limit_reached", "limit": 3}}'
     refused = refusal(ours, 429, "7")

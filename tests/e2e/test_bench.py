@@ -40,7 +40,7 @@ async def test_a_limit_is_found_and_a_silent_handler_is_told_of(
         *(url, "--path", "/numbered", "--transport", "websocket", "--max", "1", "--hold", "3"),
         *PATIENT,
     )
-    told, progress = limited.communicate(timeout=100)
+    told, progress = limited.communicate(timeout=130)
     assert limited.returncode == 0, progress
     report = json.loads(told)
     assert report["ended"] == "limit reached: slots, by the stream's concurrency_limit"
@@ -53,7 +53,7 @@ async def test_a_limit_is_found_and_a_silent_handler_is_told_of(
     assert quality["lost_up"] is not None
     assert json.loads((tmp_path / "limited" / "capacity.json").read_text()) == report
     assert (tmp_path / "limited" / "capacity.png").read_bytes().startswith(b"\x89PNG")
-    told, progress = silent.communicate(timeout=100)
+    told, progress = silent.communicate(timeout=130)
     assert silent.returncode == 0, progress
     assert "the handler sends nothing back" in told
     assert "capacity: at least 1 calls (--max reached)" in told
@@ -66,7 +66,7 @@ async def test_its_calls_end_with_the_command(stack: Stack, tmp_path: Path) -> N
     commands = [bench(tmp_path, url, "--step", "2", "--hold", "60", *PATIENT) for _ in signals]
     try:
         await asyncio.to_thread(
-            wait_until, lambda: len(stack.status()["connections"]) == 4, 60, "their calls"
+            wait_until, lambda: len(stack.status()["connections"]) == 4, 100, "their calls"
         )
         processes = [p for c in commands for p in psutil.Process(c.pid).children(recursive=True)]
         assert len(processes) >= 2

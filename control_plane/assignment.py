@@ -87,7 +87,6 @@ class Assignment:
         limit: int,
         connection_id: str,
         sdp: str,
-        request_id: str,
         resumed: int = 0,
     ) -> Assigned[OfferAnswer]:
         """The answer of the worker that took the connection.
@@ -110,14 +109,13 @@ class Assignment:
             offer = OfferRequest(**dict(request), sdp=sdp)
             return await self._workers.offer(address, offer, timeout)
 
-        return await self.assign(stream, limit, connection_id, request_id, ask, resumed)
+        return await self.assign(stream, limit, connection_id, ask, resumed)
 
     async def assign(
         self,
         stream: str,
         limit: int,
         connection_id: str,
-        request_id: str,
         ask: Ask[T],
         resumed: int = 0,
     ) -> Assigned[T]:
@@ -134,13 +132,11 @@ class Assignment:
                 )
                 ends = deadline.when()
                 assert ends is not None
-                return await self._ask(reservation, request_id, ends, ask)
+                return await self._ask(reservation, ends, ask)
         except TimeoutError as error:
             raise NoWorkerAvailable("no worker answered in time") from error
 
-    async def _ask(
-        self, reservation: Reservation, request_id: str, ends: float, ask: Ask[T]
-    ) -> Assigned[T]:
+    async def _ask(self, reservation: Reservation, ends: float, ask: Ask[T]) -> Assigned[T]:
         """Ask up to `ATTEMPTS` workers; `ends` is the deadline on the loop's clock."""
         tried: list[str] = []
         refusal = ""
@@ -149,7 +145,7 @@ class Assignment:
         try:
             if replaced is not None:
                 # whatever becomes of this offer, and of the task that waits
-                await asyncio.wait({self._start(self._end_replaced(replaced, request_id))})
+                await asyncio.wait({self._start(self._end_replaced(replaced))})
             seq, inputs = await self._inputs.last(reservation.connection_id) or (0, None)
             while True:
                 tried.append(reservation.worker_id)
@@ -164,14 +160,13 @@ class Assignment:
                             stream=reservation.stream,
                             inputs=inputs,
                             inputs_seq=seq,
-                            request_id=request_id,
                         ),
                         # a worker that hangs must leave time to ask the next
                         remaining if len(tried) == ATTEMPTS else remaining / 2,
                     )
                 except WorkerUnavailable as error:
                     told = isinstance(error, WorkerSilent)
-                    _log(logging.WARNING, f"connection not taken: {error}", reservation, request_id)
+                    _log(logging.WARNING, f"connection not taken: {error}", reservation)
                     if isinstance(error, WorkerRefused):
                         refusal = error.detail
                     if len(tried) == ATTEMPTS:
@@ -182,7 +177,7 @@ class Assignment:
                     told = False
                     raise
                 else:
-                    _log(logging.INFO, "connection taken", reservation, request_id)
+                    _log(logging.INFO, "connection taken", reservation)
                     return Assigned(answer, reservation.session, replaced is not None)
                 if told:
                     self._start(self._release_there(reservation))
@@ -229,9 +224,9 @@ class Assignment:
         if told:
             await self._release_there(reservation)
 
-    async def _end_replaced(self, replaced: Reservation, request_id: str) -> None:
+    async def _end_replaced(self, replaced: Reservation) -> None:
         """Have a session end whose place was taken. When this returns it has, if it can be told."""
-        _log(logging.INFO, "connection replaced", replaced, request_id)
+        _log(logging.INFO, "connection replaced", replaced)
         await self._release_there(replaced, EndReason.REPLACED)
         try:
             async with asyncio.timeout(RELEASE_TIMEOUT):
@@ -294,7 +289,7 @@ def check_sdp(sdp: str) -> None:
             raise InvalidSDP(f"a={attribute} is missing")
 
 
-def _log(level: int, text: str, reservation: Reservation, request_id: str = "") -> None:
+def _log(level: int, text: str, reservation: Reservation) -> None:
     logger.log(
         level,
         text,
@@ -303,6 +298,5 @@ def _log(level: int, text: str, reservation: Reservation, request_id: str = "") 
             "session": reservation.session,
             "worker_id": reservation.worker_id,
             "stream": reservation.stream,
-            "request_id": request_id,
         },
     )

@@ -22,6 +22,7 @@ from control_plane.replica import Replica
 from control_plane.resume_token import HEADER
 from control_plane.signalling import Signalling
 from control_plane.sse import CURSOR, EventStream, Form, events, plain
+from rayrtc import log_fields
 from rayrtc.cluster import codec
 from rayrtc.cluster.models import ConnectionId, ConnectionState
 from rayrtc.cluster.redis import UNREACHABLE
@@ -61,12 +62,11 @@ class Endpoints:
             candidate = body.candidate.model_dump() if body.candidate else None
             await while_connected(request, self._signalling.candidate(body.webrtc_id, candidate))
             return Success()
-        request_id = getattr(request.state, "request_id", "")
         services = self._replica.services
         tokens, name = services.resume_tokens, self._stream.name
-        with self._signalling.counting(body.webrtc_id, request_id) as count:
+        with self._signalling.counting(body.webrtc_id) as count:
             resumed = tokens.session(resume_token, name, body.webrtc_id)
-            offering = self._signalling.offer(body.webrtc_id, body.sdp, request_id, resumed)
+            offering = self._signalling.offer(body.webrtc_id, body.sdp, resumed)
             taken = await while_connected(request, offering)
             count.outcome = "resumed" if taken.resumed else "answered"
         response.headers[HEADER] = tokens.make(name, body.webrtc_id, taken.session)
@@ -79,6 +79,7 @@ class Endpoints:
         async def input_hook(body: BaseModel) -> Success:
             """Give the handler of a connection new inputs; it has them on its next call."""
             values = vars(body)
+            log_fields.add(connection_id=values["webrtc_id"], stream=self._stream.name)
             outcome = "invalid"
             try:
                 if names is None:
@@ -140,6 +141,7 @@ class Endpoints:
         return await self._events("outputs", webrtc_id, header, last_event_id, lastEventId)
 
     async def _events(self, form: Form, connection_id: str, *cursors: str) -> Response:
+        log_fields.add(connection_id=connection_id, stream=self._stream.name)
         cursor = next(filter(None, cursors), None)  # a browser's header is newer than its URL
         services = self._replica.services
         services.readers.check()

@@ -8,8 +8,6 @@ every failure leaves in the common body.
 import asyncio
 import json
 import logging
-import re
-import uuid
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
@@ -61,7 +59,6 @@ PROBE_TIMEOUT = 2.0
 
 _KEY_MAX = 128
 _MESSAGE_MAX = 512
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 
 
 class RequestTimeout(RayRTCError):
@@ -110,7 +107,7 @@ class BoundedRequest(Request):
 
 
 class ContractRoute(APIRoute):
-    """A route with the contract's limits, failures and `X-Request-ID`."""
+    """A route with the contract's limits and failures."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The handler of FastAPI inside of ours."""
@@ -118,26 +115,21 @@ class ContractRoute(APIRoute):
 
         async def handle(request: Request) -> Response:
             request = BoundedRequest(request.scope, request.receive)
-            given = request.headers.get("x-request-id", "")
-            request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-            request.state.request_id = request_id
             try:
                 if self.body_field is not None:
                     await request.load()
-                response = await handler(request)
+                return await handler(request)
             except RayRTCError as error:
-                response = failure(error)
+                return failure(error)
             except UNREACHABLE as error:
-                logger.warning("Redis: %s", error, extra={"request_id": request_id})
+                logger.warning("Redis: %s", error)
                 request.app.state.rayrtc.metrics.redis_errors.inc()
-                response = failure(NoWorkerAvailable("the registry cannot be reached"))
+                return failure(NoWorkerAvailable("the registry cannot be reached"))
             except ClientDisconnect:
-                response = Response(status_code=400)  # nobody is left to read it
+                return Response(status_code=400)  # nobody is left to read it
             except RequestValidationError as error:
                 # the values are not sent back: they may be huge, or not encodable as JSON
                 raise RequestValidationError(_brief(error.errors())) from None
-            response.headers["X-Request-ID"] = request_id
-            return response
 
         return handle
 

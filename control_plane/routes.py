@@ -21,6 +21,7 @@ from control_plane.limits import (
 )
 from control_plane.operations import Operations
 from control_plane.replica import replica_of
+from control_plane.request_context import RequestContext
 from control_plane.resume_token import HEADER, LENGTH_MAX
 from control_plane.sdpfrag import MEDIA_TYPE as SDPFRAG
 from control_plane.sockets import Sockets
@@ -119,6 +120,7 @@ def mount_stream(
     body = inputs_body(stream.name, stream.inputs)
     if not replica.streams:
         app.add_exception_handler(RayRTCError, answer_failure)
+        app.add_middleware(RequestContext)
         _add_operations(app, Operations(replica))
     replica.streams[stream.name] = stream
     replica.paths[stream.name] = path

@@ -9,6 +9,7 @@ from typing import Any
 
 from control_plane.assignment import Assigned
 from control_plane.replica import Replica
+from rayrtc import log_fields
 from rayrtc.cluster.models import OfferAnswer
 from rayrtc.cluster.redis import UNREACHABLE
 from rayrtc.errors import NoWorkerAvailable, RayRTCError
@@ -32,9 +33,10 @@ class Signalling:
         self._stream = stream
 
     @contextmanager
-    def counting(self, connection_id: str, request_id: str) -> Iterator[Count]:
+    def counting(self, connection_id: str) -> Iterator[Count]:
         """Count an offer by how the block ends."""
         metrics, name = self._replica.metrics, self._stream.name
+        log_fields.add(connection_id=connection_id, stream=name)
         started = time.monotonic()
         outcome = "cancelled"
         try:
@@ -43,11 +45,7 @@ class Signalling:
             outcome = count.outcome
         except RayRTCError as error:
             outcome = error.code
-            logger.info(
-                "offer refused: %s",
-                error,
-                extra={"connection_id": connection_id, "stream": name, "request_id": request_id},
-            )
+            logger.info("offer refused: %s", error)
             raise
         except UNREACHABLE:
             outcome = NoWorkerAvailable.code
@@ -56,9 +54,7 @@ class Signalling:
             metrics.offers.labels(name, outcome).inc()
             metrics.offer_seconds.labels(name).observe(time.monotonic() - started)
 
-    async def offer(
-        self, connection_id: str, sdp: str, request_id: str, resumed: int = 0
-    ) -> Assigned[OfferAnswer]:
+    async def offer(self, connection_id: str, sdp: str, resumed: int = 0) -> Assigned[OfferAnswer]:
         """The answer of the worker that took the connection. To be counted by the caller.
 
         `resumed` is as in `Assignment.offer`.
@@ -71,7 +67,6 @@ class Signalling:
             self._stream.concurrency_limit,
             connection_id,
             sdp,
-            request_id,
             resumed,
         )
 
@@ -81,6 +76,7 @@ class Signalling:
         Raises:
             RayRTCError, RedisError: as `Candidates.forward`.
         """
+        log_fields.add(connection_id=connection_id, stream=self._stream.name)
         if candidate is not None and not candidate["candidate"]:
             candidate = None  # both mean the end of candidates (RFC 8838, 8.2)
         outcome = "cancelled"

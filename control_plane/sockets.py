@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, Literal, TypeVar
@@ -21,6 +20,7 @@ from control_plane.limits import (
 from control_plane.relay import close, receive_text, refuse, relay, splice
 from control_plane.replica import Replica
 from control_plane.twilio import check_handshake
+from rayrtc import log_fields
 from rayrtc.cluster.models import ConnectionId, ConnectionRequest, SocketRequest
 from rayrtc.cluster.redis import UNREACHABLE
 from rayrtc.errors import (
@@ -76,8 +76,10 @@ class Sockets:
                 raise UnsupportedTrack(
                     "the stream is for WebRTC: this route carries audio both ways"
                 )
+            log_fields.add(stream=name, transport=transport)
             async with self._starting():
                 connection_id = await _start(client, transport)
+                log_fields.add(connection_id=connection_id)
                 if connection_id is None:
                     await close(client, NORMAL)
                     return
@@ -85,7 +87,7 @@ class Sockets:
             outcome = "answered"
         except RayRTCError as error:
             outcome = error.code
-            logger.info("%s refused: %s", transport, error, extra={"stream": name})
+            logger.info("%s refused: %s", transport, error)
             await refuse(client, error)
             return
         except UNREACHABLE as error:
@@ -133,7 +135,6 @@ class Sockets:
             self._stream.name,
             self._stream.concurrency_limit,
             connection_id,
-            uuid.uuid4().hex,
             ask,
         )
         return assigned.answer

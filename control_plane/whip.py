@@ -99,15 +99,14 @@ class SessionEndpoints:
         return await while_connected(request, self._create(request, await _text(request)))
 
     async def _create(self, request: Request, sdp: str) -> Response:
-        request_id = getattr(request.state, "request_id", "")
         random = secrets.token_hex(16)
         tag = _tag(random, *credentials(sdp))
         session = f"{self._protocol.name}-{random}-{tag}"
-        with self._signalling.counting(session, request_id):
+        with self._signalling.counting(session):
             offer = one_way(sdp, self._protocol.direction)
             settings = self._replica.services.settings
             links = ice_server_links(await client_configuration(self._stream, settings))
-            taken = await self._signalling.offer(session, offer, request_id)
+            taken = await self._signalling.offer(session, offer)
         response = SDPAnswer(
             mux_only(taken.answer.sdp),
             201,

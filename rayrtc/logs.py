@@ -1,7 +1,7 @@
 """Structured logs of all services: one JSON object a line in production, readable in a terminal.
 
-Whatever a call gives as `extra` becomes a field of its line: `connection_id`, `worker_id`,
-`request_id`, ...
+Whatever a call gives as `extra` becomes a field of its line: `connection_id`, `worker_id`, ...
+So do the fields of the code that runs (`rayrtc.log_fields`): `request_id`, ...
 """
 
 import json
@@ -11,6 +11,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+from rayrtc import log_fields
 from rayrtc.settings import Settings
 
 STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
@@ -36,7 +37,7 @@ QUIET = (
 
 
 class _Fields(logging.Formatter):
-    """What both formats share: the fields of a service and those of a record."""
+    """What both formats share: the fields of a service, of what runs there and of a record."""
 
     def __init__(self, fields: dict[str, Any]) -> None:
         super().__init__()
@@ -49,7 +50,7 @@ class _Fields(logging.Formatter):
             for key, value in record.__dict__.items()
             if key not in STANDARD and key != "color_message" and not key.startswith("_")
         }
-        return {**self._fields, **own}
+        return {**self._fields, **log_fields.current(), **own}
 
 
 class JSONFormatter(_Fields):

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from aiortc import RTCIceCandidate
 from prometheus_client import Counter, Gauge, Histogram
 
+from rayrtc import log_fields
 from rayrtc.cluster import codec
 from rayrtc.cluster.models import ConnectionRequest, EndReason, InputEntry, LiveConnection
 from rayrtc.errors import ConnectionClosed, RayRTCError, UnknownConnection
@@ -177,6 +178,7 @@ class Connection:
             raise UnknownConnection from None
         if self.state is State.CLOSED or self._ended.done():
             raise ConnectionClosed
+        self._log.debug("candidate taken")
         self._transport.add_candidate(candidate)
 
     def deliver(self, entry: InputEntry) -> None:
@@ -242,6 +244,7 @@ class Connection:
 
     async def _run(self) -> None:
         reason = EndReason.REFUSED
+        log_fields.add(connection_id=self.id, session=self.session, stream=self._stream.name)
         try:
             async with self._deadline:
                 await self._set_up()

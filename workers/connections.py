@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from aiortc import RTCConfiguration
 from prometheus_client import Counter
 
+from rayrtc import log_fields
 from rayrtc.cluster.models import (
     CandidateRequest,
     ConnectionRequest,
@@ -155,6 +156,7 @@ class Connections:
             ConnectionClosed: the connection has ended.
             TooLarge: it has its most.
         """
+        log_fields.add(connection_id=request.connection_id)
         candidate = parse_candidate(request.candidate)
         connection = self._connections.get(request.connection_id)
         if connection is None:
@@ -190,6 +192,8 @@ class Connections:
         if connection is None or connection.session != session:
             self._remember((connection_id, session))
             return
+        log_fields.add(connection_id=connection_id, session=session, stream=connection.live.stream)
+        logger.info("released: %s", reason)
         connection.close(reason)
         if reason is not EndReason.REFUSED:
             try:
@@ -198,7 +202,7 @@ class Connections:
                     if connection.end_written is not None:
                         await asyncio.shield(connection.end_written)
             except TimeoutError:
-                logger.info("still closing", extra={"connection_id": connection_id})
+                logger.info("still closing")
 
     async def close_all(self, reason: EndReason, timeout: float) -> None:
         """Take no more offers and close all connections.

@@ -107,7 +107,7 @@ class LeaseRenewal:
             # with two sessions of one id here, the conflict is about the older, which is closing
             sessions = {c.session for c in (*held, *now) if c.connection_id == connection_id}
             if connection_id not in self._closing and len(sessions) == 1:
-                logger.warning("connection %s is not ours any more: %s", connection_id, reason)
+                logger.warning("not ours any more: %s", reason, extra=_about(connection_id))
                 task = asyncio.create_task(self._connections.close(connection_id, reason))
                 self._closing[connection_id] = task
                 task.add_done_callback(partial(self._closed, connection_id))
@@ -122,7 +122,8 @@ class LeaseRenewal:
             async with asyncio.timeout(self._deadline):
                 await self._registry.release(*key, reason)
         except UNREACHABLE as error:
-            logger.info("release of %s waits for Redis: %s", connection.connection_id, error)
+            fields = _about(connection.connection_id)
+            logger.info("the release waits for Redis: %s", error, extra=fields)
         else:
             self._releases.pop(key, None)
 
@@ -151,4 +152,9 @@ class LeaseRenewal:
     def _closed(self, connection_id: str, task: "asyncio.Task[None]") -> None:
         self._closing.pop(connection_id, None)
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("closing %s failed", connection_id, exc_info=error)
+            logger.error("closing failed", exc_info=error, extra=_about(connection_id))
+
+
+def _about(connection_id: str) -> dict[str, str]:
+    """The fields of a log line."""
+    return {"connection_id": connection_id}

@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from aiohttp import web
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from rayrtc import log_fields
 from rayrtc.cluster.models import (
     CandidateRequest,
     OfferRequest,
@@ -15,6 +16,7 @@ from rayrtc.cluster.models import (
     SocketAnswer,
     SocketRequest,
     WorkerRefusal,
+    WorkerRequest,
 )
 from rayrtc.errors import RayRTCError
 from workers.connections import Connections
@@ -29,7 +31,7 @@ REQUEST_TIMEOUT: Final = 5.0
 STOP_TIMEOUT: Final = 2.0
 """Seconds that running requests are given when the server stops."""
 
-M = TypeVar("M", bound=BaseModel)
+M = TypeVar("M", bound=WorkerRequest)
 
 
 class WorkerServer:
@@ -111,7 +113,8 @@ class WorkerServer:
         socket = FrameSocket(request.transport, MAX_BODY)
         try:
             first = await socket.first(REQUEST_TIMEOUT)
-            await self._connections.serve(SocketRequest.model_validate_json(first), socket)
+            wanted = _taken(SocketRequest.model_validate_json(first))
+            await self._connections.serve(wanted, socket)
         except RayRTCError as error:
             _refuse(socket, error.code, error.detail)
         except ValidationError as error:
@@ -133,7 +136,13 @@ class WorkerServer:
 
 
 async def _read(request: web.Request, model: type[M]) -> M:
-    return model.model_validate_json(await request.read())
+    return _taken(model.model_validate_json(await request.read()))
+
+
+def _taken(request: M) -> M:
+    """What is done for it says so in the log."""
+    log_fields.add(request_id=request.request_id)
+    return request
 
 
 def _refuse(socket: FrameSocket, code: str, detail: str) -> None:

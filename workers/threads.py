@@ -8,6 +8,8 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from contextvars import copy_context
+from functools import partial
 from typing import Any, Protocol
 
 from rayrtc.handlers import StreamHandler, StreamHandlerBase
@@ -66,7 +68,8 @@ class Threads(Runtime):
             self._enter(name)
             function()
 
-        thread = self._running[name] = HandlerThread(name, run, self._loop)
+        inside = partial(copy_context().run, run)  # what it logs has the fields of the connection
+        thread = self._running[name] = HandlerThread(name, inside, self._loop)
         thread.start()
         return thread
 

@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from rayrtc.log_fields import current_request_id
+
 VERSION = 1
 """Raised when a model changes in a way that an older service cannot read."""
 
@@ -156,17 +158,23 @@ class StreamUsage(Model):
     reserved: int
 
 
-class ConnectionRequest(Model):
-    """Control plane to worker: a new connection, whatever its transport."""
+class WorkerRequest(Model):
+    """What every request of the control plane to a worker has."""
 
     version: int = VERSION
+    request_id: str = Field(default_factory=current_request_id)
+    """Of the client's request that caused it, for the logs; empty when there is none."""
+
+
+class ConnectionRequest(WorkerRequest):
+    """Control plane to worker: a new connection, whatever its transport."""
+
     connection_id: str
     session: int
     stream: str
     inputs: str | None = None
     """The last inputs of this id, encoded (see `rayrtc.cluster.codec`)."""
     inputs_seq: int = 0
-    request_id: str = ""
 
 
 class OfferRequest(ConnectionRequest):
@@ -188,18 +196,17 @@ class OfferAnswer(Model):
     type: Literal["answer"] = "answer"
 
 
-class CandidateRequest(Model):
+class CandidateRequest(WorkerRequest):
     """Control plane to worker: `POST /v1/candidate`.
 
     `candidate` is RTCIceCandidate.toJSON() or None.
     """
 
-    version: int = VERSION
     connection_id: str
     candidate: dict[str, Any] | None = None
 
 
-class ReleaseRequest(Model):
+class ReleaseRequest(WorkerRequest):
     """Control plane to worker: `POST /v1/release`: this session is over.
 
     Given up before its client had an answer (`refused`), which is answered at once, or to end, by
@@ -207,7 +214,6 @@ class ReleaseRequest(Model):
     1.5 s at the latest.
     """
 
-    version: int = VERSION
     connection_id: ConnectionId
     session: int
     reason: EndReason = EndReason.REFUSED

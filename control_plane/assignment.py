@@ -17,6 +17,7 @@ from control_plane.worker_client import (
     WorkerSilent,
     WorkerUnavailable,
 )
+from rayrtc import tracing
 from rayrtc.cluster.client import Cluster
 from rayrtc.cluster.models import (
     ConnectionRequest,
@@ -126,17 +127,21 @@ class Assignment:
             RedisError: the registry cannot be reached.
         """
         try:
-            async with asyncio.timeout(self._timeout) as deadline:
-                reservation = await self._held(
-                    self._registry.reserve(stream, limit, connection_id, resumed=resumed)
-                )
-                ends = deadline.when()
-                assert ends is not None
-                return await self._ask(reservation, ends, ask)
+            with tracing.span("assign", stream=stream, limit=limit) as span:
+                async with asyncio.timeout(self._timeout) as deadline:
+                    reservation = await self._held(
+                        self._registry.reserve(stream, limit, connection_id, resumed=resumed)
+                    )
+                    span.event("reserved", **_fields(reservation))
+                    ends = deadline.when()
+                    assert ends is not None
+                    return await self._ask(reservation, ends, ask, span)
         except TimeoutError as error:
             raise NoWorkerAvailable("no worker answered in time") from error
 
-    async def _ask(self, reservation: Reservation, ends: float, ask: Ask[T]) -> Assigned[T]:
+    async def _ask(
+        self, reservation: Reservation, ends: float, ask: Ask[T], span: tracing.Span
+    ) -> Assigned[T]:
         """Ask up to `ATTEMPTS` workers; `ends` is the deadline on the loop's clock."""
         tried: list[str] = []
         refusal = ""
@@ -146,27 +151,30 @@ class Assignment:
             if replaced is not None:
                 # whatever becomes of this offer, and of the task that waits
                 await asyncio.wait({self._start(self._end_replaced(replaced))})
+                span.event("replaced", **_fields(replaced))
             seq, inputs = await self._inputs.last(reservation.connection_id) or (0, None)
             while True:
                 tried.append(reservation.worker_id)
                 remaining = ends - asyncio.get_running_loop().time()
                 told = True
                 try:
-                    answer = await ask(
-                        reservation.address,
-                        ConnectionRequest(
-                            connection_id=reservation.connection_id,
-                            session=reservation.session,
-                            stream=reservation.stream,
-                            inputs=inputs,
-                            inputs_seq=seq,
-                        ),
-                        # a worker that hangs must leave time to ask the next
-                        remaining if len(tried) == ATTEMPTS else remaining / 2,
-                    )
+                    with tracing.span("ask worker", "client", **_fields(reservation)):
+                        answer = await ask(
+                            reservation.address,
+                            ConnectionRequest(
+                                connection_id=reservation.connection_id,
+                                session=reservation.session,
+                                stream=reservation.stream,
+                                inputs=inputs,
+                                inputs_seq=seq,
+                            ),
+                            # a worker that hangs must leave time to ask the next
+                            remaining if len(tried) == ATTEMPTS else remaining / 2,
+                        )
                 except WorkerUnavailable as error:
                     told = isinstance(error, WorkerSilent)
                     _log(logging.WARNING, f"connection not taken: {error}", reservation)
+                    span.event("not taken", why=str(error), **_fields(reservation))
                     if isinstance(error, WorkerRefused):
                         refusal = error.detail
                     if len(tried) == ATTEMPTS:
@@ -186,6 +194,7 @@ class Assignment:
                     reservation = await self._held(self._registry.move(reservation, tried))
                 except NoWorkerAvailable as error:
                     raise NoWorkerAvailable(refusal or error.detail) from error
+                span.event("moved", **_fields(reservation))
         except BaseException as error:
             released = self._start(self._give_up(reservation, told))
             if not isinstance(error, asyncio.CancelledError):
@@ -290,13 +299,14 @@ def check_sdp(sdp: str) -> None:
 
 
 def _log(level: int, text: str, reservation: Reservation) -> None:
-    logger.log(
-        level,
-        text,
-        extra={
-            "connection_id": reservation.connection_id,
-            "session": reservation.session,
-            "worker_id": reservation.worker_id,
-            "stream": reservation.stream,
-        },
-    )
+    logger.log(level, text, extra=_fields(reservation))
+
+
+def _fields(reservation: Reservation) -> dict[str, str | int]:
+    """Of a log line, and of an event in a trace."""
+    return {
+        "connection_id": reservation.connection_id,
+        "session": reservation.session,
+        "worker_id": reservation.worker_id,
+        "stream": reservation.stream,
+    }

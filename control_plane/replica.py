@@ -18,6 +18,7 @@ from control_plane.metrics import Metrics
 from control_plane.resume_token import ResumeTokens
 from control_plane.sse import Readers
 from control_plane.worker_client import WorkerClient
+from rayrtc import tracing
 from rayrtc.cluster.client import Cluster
 from rayrtc.errors import NoWorkerAvailable
 from rayrtc.settings import Settings, get_settings
@@ -76,6 +77,8 @@ class Replica:
         """Connect to the cluster and bind the streams, until the application ends."""
         settings = self.settings or get_settings()
         async with AsyncExitStack() as stack:
+            tracing.start("rayrtc-control-plane")
+            stack.callback(tracing.stop)
             cluster = Cluster(settings)
             stack.push_async_callback(cluster.aclose)
             await cluster.open()

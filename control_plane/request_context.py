@@ -1,4 +1,4 @@
-"""What a request brings along: its id, which its log lines and those of workers carry."""
+"""What a request brings along: its id, which log lines carry, and the trace that it is part of."""
 
 import re
 import uuid
@@ -6,7 +6,7 @@ import uuid
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from rayrtc import log_fields
+from rayrtc import log_fields, tracing
 
 HEADER = "X-Request-ID"
 ANSWERS = ("http.response.start", "websocket.accept", "websocket.http.response.start")
@@ -29,7 +29,8 @@ class RequestContext:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get(HEADER, "")
+        headers = Headers(scope=scope)
+        given = headers.get(HEADER, "")
         request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
         # not taken back: the server has a task for each request, and tells of one that failed there
@@ -41,4 +42,5 @@ class RequestContext:
                 MutableHeaders(scope=message).setdefault(HEADER, request_id)
             await send(message)
 
-        await self._app(scope, receive, send_with_id)
+        with tracing.continued(headers):
+            await self._app(scope, receive, send_with_id)

@@ -9,7 +9,7 @@ from typing import Any
 
 from control_plane.assignment import Assigned
 from control_plane.replica import Replica
-from rayrtc import log_fields
+from rayrtc import log_fields, tracing
 from rayrtc.cluster.models import OfferAnswer
 from rayrtc.cluster.redis import UNREACHABLE
 from rayrtc.errors import NoWorkerAvailable, RayRTCError
@@ -41,7 +41,15 @@ class Signalling:
         outcome = "cancelled"
         try:
             count = Count()
-            yield count
+            with tracing.span(
+                "offer",
+                "server",
+                connection_id=connection_id,
+                stream=name,
+                request_id=log_fields.current_request_id(),
+            ) as span:
+                yield count
+                span.set(outcome=count.outcome)
             outcome = count.outcome
         except RayRTCError as error:
             outcome = error.code

@@ -20,7 +20,7 @@ from control_plane.limits import (
 from control_plane.relay import close, receive_text, refuse, relay, splice
 from control_plane.replica import Replica
 from control_plane.twilio import check_handshake
-from rayrtc import log_fields
+from rayrtc import log_fields, tracing
 from rayrtc.cluster.models import ConnectionId, ConnectionRequest, SocketRequest
 from rayrtc.cluster.redis import UNREACHABLE
 from rayrtc.errors import (
@@ -131,12 +131,20 @@ class Sockets:
             socket = SocketRequest(**dict(request), transport=transport)
             return await open(address, socket, timeout)
 
-        assigned = await self._replica.services.assignment.assign(
-            self._stream.name,
-            self._stream.concurrency_limit,
-            connection_id,
-            ask,
-        )
+        with tracing.span(
+            "offer",
+            "server",
+            connection_id=connection_id,
+            stream=self._stream.name,
+            transport=transport,
+            request_id=log_fields.current_request_id(),
+        ):
+            assigned = await self._replica.services.assignment.assign(
+                self._stream.name,
+                self._stream.concurrency_limit,
+                connection_id,
+                ask,
+            )
         return assigned.answer
 
 

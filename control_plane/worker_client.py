@@ -14,6 +14,7 @@ from aiohttp import (
 from pydantic import BaseModel, ValidationError
 
 from control_plane.worker_socket import WorkerSocket, open_worker_socket
+from rayrtc import tracing
 from rayrtc.cluster.models import (
     CandidateRequest,
     EndReason,
@@ -137,6 +138,7 @@ class WorkerClient:
                     heartbeat=HEARTBEAT,
                     compress=0,
                     max_msg_size=FRAME_MAX,
+                    headers=tracing.headers(),
                 )
                 await socket.send_str(request.model_dump_json())
                 answer = SocketAnswer.model_validate_json(await socket.receive_str())
@@ -159,7 +161,8 @@ class WorkerClient:
         taken = False
         try:
             async with asyncio.timeout(timeout):
-                socket = await open_worker_socket(url, self._headers, request.model_dump_json())
+                headers = {**self._headers, **tracing.headers()}
+                socket = await open_worker_socket(url, headers, request.model_dump_json())
                 answer = SocketAnswer.model_validate_json(await socket.answer)
             taken = answer.refusal is None
         except (TimeoutError, OSError, ValueError) as error:
@@ -196,6 +199,7 @@ class WorkerClient:
             async with self._session.post(
                 url,
                 data=message.model_dump_json().encode(),
+                headers=tracing.headers(),
                 timeout=ClientTimeout(total=timeout),
                 allow_redirects=False,
             ) as response:

@@ -26,6 +26,7 @@ QUIET = (
     "httpcore",
     "httpx",
     "libav",
+    "opentelemetry",
     "ray",
     "redis",
     "urllib3",

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from aiortc import RTCIceCandidate
 from prometheus_client import Counter, Gauge, Histogram
 
-from rayrtc import log_fields
+from rayrtc import log_fields, tracing
 from rayrtc.cluster import codec
 from rayrtc.cluster.models import ConnectionRequest, EndReason, InputEntry, LiveConnection
 from rayrtc.errors import ConnectionClosed, RayRTCError, UnknownConnection
@@ -131,9 +131,12 @@ class Connection:
         self._settings = settings
         self._outputs = outputs
         self._on_end = on_end
-        self._log = logging.LoggerAdapter(
-            logger, {"connection_id": self.id, "session": self.session, "stream": stream.name}
-        )
+        self._fields: dict[str, Any] = {
+            "connection_id": self.id,
+            "session": self.session,
+            "stream": stream.name,
+        }
+        self._log = logging.LoggerAdapter(logger, self._fields)
         self._loop = asyncio.get_running_loop()
         self._opened = self._loop.time()
         self._answer: asyncio.Future[str] = self._loop.create_future()
@@ -148,6 +151,8 @@ class Connection:
         self._transport = transport(self, self._log)
         self._channel = self._transport.channel
         self._labels = stream.name, self._transport.websocket or "webrtc"
+        self._connecting = tracing.NOTHING
+        """The part of a trace from the answer until media can flow."""
         connections.labels(*self._labels, self.state).inc()
         self.task = self._loop.create_task(self._run(), name=f"connection {self.id}")
 
@@ -244,7 +249,7 @@ class Connection:
 
     async def _run(self) -> None:
         reason = EndReason.REFUSED
-        log_fields.add(connection_id=self.id, session=self.session, stream=self._stream.name)
+        log_fields.add(**self._fields)
         try:
             async with self._deadline:
                 await self._set_up()
@@ -303,6 +308,7 @@ class Connection:
     async def _live(self) -> EndReason:
         """Everything between the answer and the end; why it ended."""
         assert self._runtime is not None
+        self._connecting = tracing.begin("connect", transport=self._labels[1], **self._fields)
         try:
             self._transport.start()
             await asyncio.wait((self._connected, self._ended), return_when=asyncio.FIRST_COMPLETED)
@@ -349,6 +355,9 @@ class Connection:
             self._refuse(Refused("the connection could not be set up in time"))
         was_connected = self.state in (State.CONNECTED, State.PLAYING_OUT)
         self.reason = reason
+        if not was_connected:
+            self._connecting.fail(reason)
+            self._connecting.end()
         self._move(State.CLOSED)
         self.close(reason)
         try:
@@ -384,5 +393,6 @@ class Connection:
         transitions.labels(*self._labels, state).inc()
         if state is State.CONNECTED:
             connect_time.labels(*self._labels).observe(self._loop.time() - self._opened)
+            self._connecting.end()
         self._log.info("%s -> %s%s", self.state, state, f" ({self.reason})" if self.reason else "")
         self.state = state

@@ -4,11 +4,12 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager
 
 from aiortc import RTCConfiguration
 from prometheus_client import Counter
 
-from rayrtc import log_fields
+from rayrtc import log_fields, tracing
 from rayrtc.cluster.models import (
     CandidateRequest,
     ConnectionRequest,
@@ -118,13 +119,14 @@ class Connections:
             ConnectionClosed: this session has ended.
         """
         try:
-            connection = self._find(request)
-            if connection is None:
-                connection = await self._open_connection(request, self._webrtc(request))
-                answer = await connection.answer()
-                self.sessions += 1
-            else:
-                answer = await connection.answer()
+            with _answering(request):
+                connection = self._find(request)
+                if connection is None:
+                    connection = await self._open_connection(request, self._webrtc(request))
+                    answer = await connection.answer()
+                    self.sessions += 1
+                else:
+                    answer = await connection.answer()
             return OfferAnswer(sdp=answer)
         except RayRTCError as error:
             refused.labels(error.code).inc()
@@ -137,11 +139,13 @@ class Connections:
             Refused, ConnectionAlreadyExists, ConnectionClosed: as `offer`; nothing was sent.
         """
         try:
-            if self._find(request) is not None:
-                raise ConnectionAlreadyExists
-            connection = await self._open_connection(request, _socket_transport(request, socket))
-            await connection.answer()
-            self.sessions += 1
+            with _answering(request):
+                if self._find(request) is not None:
+                    raise ConnectionAlreadyExists
+                transport = _socket_transport(request, socket)
+                connection = await self._open_connection(request, transport)
+                await connection.answer()
+                self.sessions += 1
         except RayRTCError as error:
             refused.labels(error.code).inc()
             raise
@@ -322,6 +326,18 @@ class Connections:
         self._ended[key] = None
         if len(self._ended) > MAX_ENDED:
             self._ended.popitem(last=False)
+
+
+def _answering(request: ConnectionRequest) -> AbstractContextManager[tracing.Span]:
+    """The part of a trace from a request to its answer; the connection's own is inside of it."""
+    return tracing.span(
+        "answer",
+        "server",
+        connection_id=request.connection_id,
+        session=request.session,
+        stream=request.stream,
+        request_id=request.request_id,
+    )
 
 
 def _socket_transport(request: SocketRequest, socket: FrameSocket) -> TransportFactory:

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 
+from rayrtc import tracing
 from rayrtc.settings import Settings
 from workers.host_addresses import host_addresses, interfaces
 from workers.udp_mux import PortError, UDPMux
@@ -62,8 +63,10 @@ def of_this_machine(environment: Mapping[str, str]) -> dict[str, str]:
     """`environment`, that of the service that started the pool, as it holds on this machine.
 
     Addresses and ports are a machine's own: where its environment, which Ray gave to this process,
-    has any of these settings, those of the pool do not count.
+    has any of these settings, those of the pool do not count. Of OpenTelemetry's variables each
+    counts that it has.
     """
-    if not any(name in os.environ for name in _OWN):
-        return dict(environment)
-    return {name: value for name, value in environment.items() if name not in _OWN}
+    own = {name for name in os.environ if name.startswith(tracing.PREFIX)}
+    if any(name in os.environ for name in _OWN):
+        own |= set(_OWN)
+    return {name: value for name, value in environment.items() if name not in own}

@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 from aiohttp import web
 from pydantic import ValidationError
 
-from rayrtc import log_fields
+from rayrtc import log_fields, tracing
 from rayrtc.cluster.models import (
     CandidateRequest,
     OfferRequest,
@@ -79,12 +79,13 @@ class WorkerServer:
         request: web.Request,
         handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
     ) -> web.StreamResponse:
-        """Check the secret; turn errors into refusals."""
+        """Check the secret; turn errors into refusals. Goes on with the caller's trace."""
         given = request.headers.get("Authorization", "").encode("utf-8", "replace")
         if not hmac.compare_digest(given, self._authorization):
             return _refusal("unauthorized", "the cluster secret is missing or wrong", 401)
         try:
-            return await handler(request)
+            with tracing.continued(request.headers):
+                return await handler(request)
         except RayRTCError as error:
             return _refusal(error.code, error.detail, error.status)
         except ValidationError as error:

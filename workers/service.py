@@ -14,6 +14,7 @@ from typing import Any
 
 import uvloop
 
+from rayrtc import tracing
 from rayrtc.cluster.models import Drain
 from rayrtc.cluster.redis import UNREACHABLE, Backoff, RedisPools
 from rayrtc.cluster.registry import Registry
@@ -202,7 +203,10 @@ class _Service:
                 num_cpus=0,
                 max_restarts=-1,
             ).remote(
-                self._spec, self._settings.environment(), [str(Path.cwd())], secrets.token_hex(4)
+                self._spec,
+                {**tracing.environment(), **self._settings.environment()},
+                [str(Path.cwd())],
+                secrets.token_hex(4),
             )
 
         self.on_progress("starting the pool")

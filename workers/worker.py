@@ -17,6 +17,7 @@ from typing import Any
 import prometheus_client
 import ray
 
+from rayrtc import tracing
 from rayrtc.cluster.client import Cluster
 from rayrtc.cluster.inputs import InputReader
 from rayrtc.cluster.models import Drain, EndReason, Lease, LiveConnection, Model, WorkerState
@@ -198,6 +199,7 @@ class MediaWorker:
         self._serving.cancel()
         await asyncio.wait([self._serving], timeout=END_DELAY)
         self._watchdog.stop()
+        tracing.stop()
 
     async def _start(self) -> None:
         try:
@@ -209,6 +211,7 @@ class MediaWorker:
             raise StartError(str(error)) from None
         except BaseException as error:
             raise StartError(f"{self._spec} cannot be loaded\n{_user_traceback(error)}") from None
+        tracing.start("rayrtc-worker", service_instance_id=self._worker_id)
         # not at the top: the supervisor imports this module, and aiortc is 70 MB
         from workers.connections import Connections
         from workers.server import WorkerServer

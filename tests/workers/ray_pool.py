@@ -4,7 +4,7 @@ import asyncio
 import os
 import secrets
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,20 @@ stream = Stream(Silent(), modality="audio", concurrency_limit=100, name="{name}"
 
 
 class RayPool:
-    """Starts a supervisor for an application in `directory` and talks to it."""
+    """Starts a supervisor for an application in `directory` and talks to it.
 
-    def __init__(self, directory: Path, redis_url: str, **changes: Any) -> None:
+    `environment` is put beside the settings that workers get, `changes` are of those.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        redis_url: str,
+        environment: Mapping[str, str] | None = None,
+        **changes: Any,
+    ) -> None:
         self.directory = directory
+        self.environment = dict(environment or {})
         self.module = f"app_{secrets.token_hex(4)}"
         self.write_app()
         options: dict[str, Any] = {
@@ -72,7 +82,7 @@ class RayPool:
             max_restarts=-1,
         ).remote(
             f"{self.module}:stream",
-            self.settings.environment(),
+            {**self.environment, **self.settings.environment()},
             [str(self.directory)],
             "1",
         )

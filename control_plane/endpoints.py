@@ -162,7 +162,9 @@ class Endpoints:
                 # the client has the end: this answer makes an EventSource stay away
                 return Response(status_code=204)
         return EventStream(
-            events(entries, first, cursor, form, self._replica.metrics), services.readers, form
+            events(entries, first, cursor, form, self._replica.metrics, services.cluster.time),
+            services.readers,
+            form,
         )
 
     async def latest(

@@ -20,6 +20,7 @@ from prometheus_client import (
 from control_plane.limits import PROBE_TIMEOUT
 from rayrtc.cluster.models import WorkerState
 from rayrtc.cluster.redis import UNREACHABLE
+from rayrtc.cluster.redis_time import RELAY_SECONDS
 from rayrtc.cluster.registry import Registry
 
 __all__ = ["CONTENT_TYPE_LATEST", "Metrics"]
@@ -69,6 +70,12 @@ class Metrics:
         )
         self.outputs = Counter(
             "rayrtc_outputs_delivered", "Outputs sent to event streams.", registry=registry
+        )
+        self.output_delay = Histogram(
+            "rayrtc_output_relay_seconds",
+            "Time from a worker's output until it is written to an event stream that awaits it.",
+            buckets=RELAY_SECONDS,
+            registry=registry,
         )
         self.gaps = Counter("rayrtc_output_gaps", "Gaps shown to event streams.", registry=registry)
         self.redis_errors = Counter(

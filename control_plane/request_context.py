@@ -34,7 +34,7 @@ class RequestContext:
         request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
         # not taken back: the server has a task for each request, and tells of one that failed there
-        log_fields.add(request_id=request_id)
+        log_fields.begin(request_id=request_id)
 
         async def send_with_id(message: Message) -> None:
             if message["type"] in ANSWERS:

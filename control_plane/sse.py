@@ -18,6 +18,7 @@ from rayrtc.cluster import codec
 from rayrtc.cluster.models import EndReason, OutputEntry
 from rayrtc.cluster.outputs import Gap, Heartbeat
 from rayrtc.cluster.redis import UNREACHABLE
+from rayrtc.cluster.redis_time import RedisTime
 from rayrtc.errors import NoWorkerAvailable, UnknownConnection
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ async def events(
     cursor: str | None,
     form: Form,
     metrics: Metrics,
+    time: RedisTime,
 ) -> AsyncGenerator[bytes, None]:
     """The encoded events of a connection until its end.
 
@@ -83,7 +85,10 @@ async def events(
                         yield _end(item.reason, last)
                         return
                     metrics.outputs.inc()
-                    yield _output(item, form)
+                    encoded = _output(item, form)
+                    if (delay := time.since(item.at)) is not None:
+                        metrics.output_delay.observe(delay)
+                    yield encoded
                 item = await anext(entries, None)
                 if item is None:
                     return

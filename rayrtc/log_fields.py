@@ -26,6 +26,11 @@ def current_request_id() -> str:
     return str(current().get(REQUEST_ID, ""))
 
 
+def begin(**fields: Any) -> None:
+    """Have these fields and no others until the end of this task."""
+    _fields.set(fields)
+
+
 def add(**fields: Any) -> None:
     """Add fields until the end of this task; None and empty ones are left out."""
     _fields.set({**current(), **{name: value for name, value in fields.items() if value}})

@@ -142,10 +142,12 @@ class _Tracing:
 
     @contextmanager
     def continued(self, headers: Mapping[str, str]) -> Iterator[None]:
-        if self._trace.get_current_span().get_span_context().is_valid:
+        current = self._trace.get_current_span().get_span_context()
+        if current.is_valid and not current.is_remote:
             yield  # the application, or its framework, has a span for this request
             return
-        token = self._context.attach(self._propagator.extract(headers))
+        # a server may begin a request in the context of the one before it on the same connection
+        token = self._context.attach(self._propagator.extract(headers, self._context.Context()))
         try:
             yield
         finally:

@@ -191,8 +191,10 @@ class Connection:
         if entry.session != self.session:
             return
         if entry.kind == "close":
+            self._log.info("asked to close")
             self.close(EndReason.SERVER_CLOSED)
         elif entry.seq > self._inputs_seq:
+            self._log.debug("inputs taken")
             self._inputs_seq = entry.seq
             self._inputs = entry.args
             self._set_args()

@@ -171,10 +171,11 @@ class Connections:
         """Take an entry of the worker's input stream. Called on the loop."""
         connection = self._connections.get(entry.connection_id)
         key = (entry.connection_id, entry.session)
-        if connection is not None and connection.session >= entry.session:
-            connection.deliver(entry)
-        elif key not in self._ended:
-            self._keep_early(key, entry)
+        with log_fields.added(request_id=entry.request_id, connection_id=entry.connection_id):
+            if connection is not None and connection.session >= entry.session:
+                connection.deliver(entry)
+            elif key not in self._ended:
+                self._keep_early(key, entry)
 
     async def close(self, connection_id: str, reason: EndReason) -> None:
         """Close a connection if it is here, and wait until it is released."""

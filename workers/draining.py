@@ -45,11 +45,16 @@ class Draining:
             self._deadline = deadline
             self._asked.set()
 
+    @property
+    def left(self) -> float:
+        """Seconds until what is left is closed, negative after that; infinite while none is set."""
+        return self._deadline - self._loop.time()
+
     async def run(self) -> None:
         """Close what is left when its time is over. Never returns."""
         while True:
             self._asked.clear()
-            remaining = self._deadline - self._loop.time()
+            remaining = self.left
             if remaining <= 0:
                 break
             try:

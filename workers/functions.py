@@ -17,6 +17,8 @@ from workers.handler_thread import Interrupted
 from workers.media import Media
 from workers.threads import Threads
 
+_END = object()
+
 
 class FunctionHandler(StreamHandlerBase):
     """A function with the arguments of its connection.
@@ -114,10 +116,10 @@ class FrameRuntime(Threads):
             output.show(frame)
             return
         pixels = source.to_array(frame)
-        result = self._handler.function(pixels, *self._handler.arguments)
+        result = self._timed("video", self._handler.function, pixels, *self._handler.arguments)
         if inspect.isgenerator(result):
             try:
-                for item in result:
+                while (item := self._timed("video", next, result, _END)) is not _END:
                     self._play(split_video(item), wait=True)
                     if self._done:
                         break
@@ -143,10 +145,13 @@ class GeneratorRuntime(Threads):
     def start(self) -> None:
         self._spawn("generator", self._run)
 
-    async def stop(self) -> None:
+    async def _stop(self) -> None:
         self._done = True
         self._handler.given.set()
-        await super().stop()
+        await super()._stop()
+
+    def _method(self, call: str) -> str:
+        return "generator"
 
     def _run(self) -> None:
         arguments: list[Any] = []
@@ -178,7 +183,7 @@ class GeneratorRuntime(Threads):
     def _next(self) -> bool:
         assert self._generator is not None
         try:
-            item = next(self._generator)
+            item = self._timed("generator", next, self._generator)
         except StopIteration:
             item = CloseStream()
         except Interrupted:

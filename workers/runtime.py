@@ -32,6 +32,7 @@ from rayrtc.messages import (
 )
 from workers.calls import Call, current_call
 from workers.emitted import Emitted
+from workers.handler_times import ConnectionTimes
 from workers.media import Media
 
 IDLE_TIME = 0.02
@@ -102,6 +103,7 @@ class Runtime(ABC):
         self._payload_max = payload_max
         self._log = log
         self._loop = asyncio.get_running_loop()
+        self._times = ConnectionTimes(stream)
         self._failures: dict[str, int] = {}
         self._unstored = 0
         self._storing = threading.Condition()
@@ -112,9 +114,16 @@ class Runtime(ABC):
     def start(self) -> None:
         """Call the handler until `stop`. Called on the loop, once."""
 
-    @abstractmethod
     async def stop(self) -> None:
         """End the calls and then call `shutdown`. Called on the loop, once, started or not."""
+        try:
+            await self._stop()
+        finally:
+            self._times.close()
+
+    @abstractmethod
+    async def _stop(self) -> None:
+        """What `stop` does of each kind of handler."""
 
     def _enter(self, method: str) -> Call:
         """Make the connection known to the code that runs in this thread or task."""

@@ -15,12 +15,17 @@ from workers import calls
 from workers.emitted import Emitted, split, split_video
 from workers.functions import FunctionHandler, take_apart
 from workers.handler_thread import leave
+from workers.handler_times import now
 from workers.runtime import IDLE_TIME, STOP_TIMEOUT, STORE_TIME, Runtime
 from workers.steps import Steps
 
 HOLD_TIME = 0.1
 """Seconds that one call may hold the loop; one that held it for longer is followed by a pause as
 long, so that other calls get half of the time, and the worker can end this one."""
+
+
+TIMED = ("receive", "video_receive")
+"""Calls that frames wait for."""
 
 
 class Tasks(Runtime):
@@ -36,7 +41,7 @@ class Tasks(Runtime):
         """Whether the call that was made last has let others run meanwhile."""
         self._converter = ThreadPoolExecutor(1, "handler-convert")
 
-    async def stop(self) -> None:
+    async def _stop(self) -> None:
         self._done = True
         self._media.stop()
         for task in self._tasks:
@@ -68,6 +73,7 @@ class Tasks(Runtime):
 
     async def _call(self, call: str, function: Callable[..., Awaitable[Any]], *args: Any) -> Any:
         steps: Steps[Any] | None = None
+        began = now()
         try:
             steps = Steps(function(*args))
             result = await steps
@@ -77,11 +83,20 @@ class Tasks(Runtime):
                 await asyncio.sleep(IDLE_TIME)
             return None
         finally:
+            if steps is not None:
+                method = self._times[self._method(call)]
+                method.busy += steps.held
+                if call in TIMED:
+                    method.took(now() - began)
             if steps is not None and steps.held > HOLD_TIME and not self._done:
                 await asyncio.sleep(steps.held)
             self._waited = steps is not None and steps.waited
         self._succeeded(call)
         return result
+
+    def _method(self, call: str) -> str:
+        """Under which name the times of a call are told."""
+        return call
 
     async def _play(self, emitted: Emitted) -> bool:
         """Pass on what the handler emitted; whether it was nothing."""
@@ -196,7 +211,11 @@ class AsyncGeneratorRuntime(Tasks):
         finally:
             await self._call("close", generator.aclose)
 
+    def _method(self, call: str) -> str:
+        return "generator"
+
     async def _next(self, generator: AsyncIterator[Any]) -> bool:
+        began = now()
         try:
             item = await anext(generator)
         except StopAsyncIteration:
@@ -204,4 +223,6 @@ class AsyncGeneratorRuntime(Tasks):
         except Exception as error:
             self._failed("generator", error)
             return True
+        finally:
+            self._times["generator"].took(now() - began)
         return await self._play(self._take_apart(item))

@@ -16,6 +16,7 @@ from rayrtc.handlers import StreamHandler, StreamHandlerBase
 from rayrtc.video import AudioVideoStreamHandler
 from workers.emitted import Emitted, split, split_video
 from workers.handler_thread import HandlerThread, Interrupted
+from workers.handler_times import now
 from workers.runtime import (
     ABANDON_TIME,
     IDLE_TIME,
@@ -44,7 +45,7 @@ class Threads(Runtime):
         self._running: dict[str, HandlerThread] = {}
         self._wake = threading.Event()
 
-    async def stop(self) -> None:
+    async def _stop(self) -> None:
         self._done = True
         self._wake.set()
         self._media.stop()
@@ -74,6 +75,7 @@ class Threads(Runtime):
         return thread
 
     def _call(self, call: str, function: Callable[..., Any], *args: Any) -> Any:
+        began = time.thread_time()
         try:
             result = function(*args)
         except Interrupted:
@@ -82,8 +84,22 @@ class Threads(Runtime):
             self._failed(call, error)
             self._wake.wait(IDLE_TIME)
             return None
+        finally:
+            self._times[self._method(call)].busy += time.thread_time() - began
         self._succeeded(call)
         return result
+
+    def _method(self, call: str) -> str:
+        """Under which name the times of a call are told."""
+        return call
+
+    def _timed(self, method: str, function: Callable[..., Any], *args: Any) -> Any:
+        """Call what frames wait for."""
+        began = now()
+        try:
+            return function(*args)
+        finally:
+            self._times[method].took(now() - began)
 
     def _play(self, emitted: Emitted, wait: bool = False) -> bool:
         """Pass on what the handler emitted; whether it was nothing.
@@ -160,7 +176,7 @@ class ThreadRuntime(Threads):
         def receiving() -> None:
             assert source is not None
             while not self._done and (frame := source.get()) is not None:
-                self._call(receive, take, frame)
+                self._call(receive, self._timed, receive, take, frame)
             if not emit_ended.wait(NUDGE_TIME):
                 self._call(receive, take, source.silence())
 

@@ -20,8 +20,17 @@ import ray
 from rayrtc import tracing
 from rayrtc.cluster.client import Cluster
 from rayrtc.cluster.inputs import InputReader
-from rayrtc.cluster.models import Drain, EndReason, Lease, LiveConnection, Model, WorkerState
+from rayrtc.cluster.models import (
+    Drain,
+    EndReason,
+    InputEntry,
+    Lease,
+    LiveConnection,
+    Model,
+    WorkerState,
+)
 from rayrtc.cluster.outputs import OutputWriter, append_lost
+from rayrtc.cluster.redis_time import RELAY_SECONDS
 from rayrtc.loader import load, streams_of
 from rayrtc.logs import configure
 from rayrtc.settings import Settings
@@ -54,6 +63,15 @@ LAG = prometheus_client.Gauge(
 SLOTS = prometheus_client.Gauge("rayrtc_worker_slots", "Connections that the worker may hold.")
 ACCEPTING = prometheus_client.Gauge(
     "rayrtc_worker_accepting", "1 when the worker takes new connections, 0 when it drains."
+)
+INPUT_DELAY = prometheus_client.Histogram(
+    "rayrtc_worker_input_relay_seconds",
+    "Time from an input at a replica until the worker has it.",
+    buckets=RELAY_SECONDS,
+)
+DRAIN_LEFT = prometheus_client.Gauge(
+    "rayrtc_worker_drain_left_seconds",
+    "Time until the calls of a worker that drains are closed, negative after that; else +Inf.",
 )
 RENEWAL_FAILURES = prometheus_client.Gauge(
     "rayrtc_worker_lease_failures", "Renewals of the lease that failed since the worker started."
@@ -222,7 +240,7 @@ class MediaWorker:
             secret = settings.secret()
             self._cluster = Cluster(settings, reaps=False)
             await self._cluster.open()
-            self._outputs = OutputWriter(self._cluster.pools.commands, settings)
+            self._outputs = OutputWriter(self._cluster.pools.commands, settings, self._cluster.time)
             self._udp_mux = await open_port(settings)
             self._connections = Connections(
                 streams, settings, self._outputs, self._on_end, self._udp_mux
@@ -287,7 +305,7 @@ class MediaWorker:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._renewal.run(), name="lease")
-                tasks.create_task(self._inputs.run(self._connections.deliver), name="inputs")
+                tasks.create_task(self._inputs.run(self._deliver), name="inputs")
                 tasks.create_task(self._outputs.run(), name="outputs")
                 tasks.create_task(self._meter.run(), name="load")
                 tasks.create_task(self._draining.run(), name="draining")
@@ -297,6 +315,11 @@ class MediaWorker:
             for stream in self._streams.values():
                 await stream.unbind()
             await self._cluster.aclose()
+
+    def _deliver(self, entry: InputEntry) -> None:
+        if (delay := self._cluster.time.since(entry.at)) is not None:
+            INPUT_DELAY.observe(delay)
+        self._connections.deliver(entry)
 
     def _served(self, task: "asyncio.Task[None]") -> None:
         if task.cancelled() or (error := task.exception()) is None:
@@ -331,6 +354,7 @@ class MediaWorker:
     def _metrics(self) -> bytes:
         SLOTS.set(self._settings.slots)
         ACCEPTING.set(self._state is WorkerState.READY)
+        DRAIN_LEFT.set(self._draining.left)
         RENEWAL_FAILURES.set(self._renewal.failures)
         return prometheus_client.generate_latest()
 

@@ -13,6 +13,7 @@ from rayrtc.cluster.outputs import OutputHub, append_lost
 from rayrtc.cluster.places import Places
 from rayrtc.cluster.reaper import Reaper
 from rayrtc.cluster.redis import UNREACHABLE, Backoff, RedisPools
+from rayrtc.cluster.redis_time import RedisTime
 from rayrtc.cluster.registry import Registry
 from rayrtc.settings import Settings
 
@@ -34,6 +35,7 @@ class Cluster:
 
     Attributes:
         pools: the connections.
+        time: the one clock of the cluster.
         registry: leases, slots, records.
         candidate_arrivals, reader_arrivals: records that are not there yet.
         inputs: towards the workers.
@@ -45,10 +47,11 @@ class Cluster:
         self.settings = settings
         self._reaps = reaps
         self.pools = RedisPools(settings)
+        self.time = RedisTime(self.pools.commands)
         self.registry = Registry(self.pools.commands, settings)
         self.candidate_arrivals = Arrivals(self.registry)
         self.reader_arrivals = Arrivals(self.registry)
-        self.inputs = InputWriter(self.pools.commands, self.registry, settings)
+        self.inputs = InputWriter(self.pools.commands, self.registry, settings, self.time)
         self.outputs = OutputHub(self.pools, self.registry, settings)
         self.places = Places(self.pools.commands, settings)
         self._tasks: list[asyncio.Task[None]] = []
@@ -56,7 +59,10 @@ class Cluster:
     async def open(self) -> None:
         """Start the background tasks."""
         if not self._tasks:
-            self._tasks = [asyncio.create_task(self.outputs.run(), name="output-hub")]
+            self._tasks = [
+                asyncio.create_task(self.outputs.run(), name="output-hub"),
+                asyncio.create_task(self.time.run(), name="redis-time"),
+            ]
             if self._reaps:
                 self._tasks.append(asyncio.create_task(reap_forever(self), name="reaper"))
 

@@ -13,6 +13,7 @@ from redis.exceptions import ResponseError
 from rayrtc.cluster.keys import Keys
 from rayrtc.cluster.models import ConnectionRecord, ConnectionState, InputEntry
 from rayrtc.cluster.redis import BLOCK_SECONDS, UNREACHABLE, Backoff, load_script
+from rayrtc.cluster.redis_time import RedisTime
 from rayrtc.cluster.registry import Registry
 from rayrtc.errors import ConnectionClosed
 from rayrtc.settings import Settings
@@ -34,7 +35,14 @@ class InputWriter:
     `redis.exceptions.RedisError` or `OSError` when Redis is away.
     """
 
-    def __init__(self, redis: Redis, registry: Registry, settings: Settings) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        registry: Registry,
+        settings: Settings,
+        time: RedisTime | None = None,
+    ) -> None:
+        self._time = time
         self._redis = redis
         self._registry = registry
         self._keys = Keys(settings.cluster)
@@ -56,12 +64,13 @@ class InputWriter:
             UnknownConnection: no connection has this id.
             ConnectionClosed: it has ended.
         """
+        at = self._time.now() if self._time is not None else None
         async with self._order.setdefault(connection_id, asyncio.Lock()):
             record = await self._open(connection_id, stream)
             seq: int = await self._set_input(
                 keys=[self._keys.inputs(connection_id)], args=[encoded_args, self._ttl]
             )
-            await self._send(record, kind="input", seq=seq, args=encoded_args)
+            await self._send(record, kind="input", seq=seq, args=encoded_args, at=at)
 
     async def close_connection(self, connection_id: str, *, stream: str | None = None) -> None:
         """Ask the connection's worker to close it.

@@ -243,6 +243,10 @@ class InputEntry(Model):
     """Grows with every input of an id: an entry that is older than the last one seen is dropped."""
     args: str = "[]"
     """Encoded list of arguments."""
+    at: int | None = None
+    """Redis' time when it was given, Unix ms."""
+    request_id: str = Field(default_factory=current_request_id)
+    """Of the client's request that gave it, for the logs; empty when there is none."""
 
 
 class OutputEntry(Model):
@@ -252,3 +256,6 @@ class OutputEntry(Model):
     kind: Literal["output", "end"]
     args: str = Field("[]", description="Encoded list of arguments; for `end` empty.")
     reason: EndReason | None = None
+    at: int | None = None
+    """Redis' time when its worker put it out, Unix ms; None also for what was there before its
+    reader came."""

@@ -48,11 +48,12 @@ def format_id(position: Position) -> str:
     return f"{position[0]}-{position[1]}"
 
 
-def to_entry(entry_id: str, fields: dict[str, Any]) -> OutputEntry:
-    """An entry as Redis has it."""
+def to_entry(entry_id: str, fields: dict[str, Any], awaited: bool = False) -> OutputEntry:
+    """An entry as Redis has it; `awaited` is whether its reader was there first."""
     if fields["kind"] == "end":
         return OutputEntry(id=entry_id, kind="end", reason=EndReason(fields["data"]))
-    return OutputEntry(id=entry_id, kind="output", args=fields["data"])
+    at = fields.get("at") if awaited else None
+    return OutputEntry(id=entry_id, kind="output", args=fields["data"], at=int(at) if at else None)
 
 
 class OutputReader:
@@ -86,6 +87,8 @@ class OutputReader:
         # Whether what lies between `_position` and the next entry would be missed.
         self._judging = False
         self._started = False
+        # Whether it has had all that there was.
+        self._awaiting = False
         # Whether the client has seen an end as the last it saw.
         self._at_end = False
 
@@ -125,7 +128,7 @@ class OutputReader:
                 if self._at_end and self._position[0] >= self._record.session:
                     return
                 self._at_end = False
-                self._judging = True
+                self._judging = self._awaiting = True
 
             await self._wait(min(beat, over or beat), backoff.next() if failed else None)
 
@@ -161,7 +164,7 @@ class OutputReader:
         # The first page includes the cursor's own entry: whether it is an end decides on a gap.
         minimum = f"({position}" if self._started else position
         rows: Any = await self._redis.xrange(self._key, minimum, "+", count=PAGE)
-        entries = [to_entry(entry_id, fields) for entry_id, fields in rows]
+        entries = [to_entry(entry_id, fields, self._awaiting) for entry_id, fields in rows]
         more = len(entries) == PAGE
         if not self._started:
             self._started = True

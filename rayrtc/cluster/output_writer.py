@@ -13,6 +13,7 @@ from redis.exceptions import NoScriptError
 from rayrtc.cluster.keys import Keys
 from rayrtc.cluster.models import ConnectionRecord, EndReason
 from rayrtc.cluster.redis import UNREACHABLE, Backoff, load_script, script_text
+from rayrtc.cluster.redis_time import RedisTime
 from rayrtc.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,8 @@ class _Entry:
     number: int
     kind: Literal["output", "end"]
     data: str
+    at: int | None
+    """Redis' time when it was queued, Unix ms."""
     written: "asyncio.Future[bool]"
 
 
@@ -72,13 +75,17 @@ class OutputWriter:
     dropped before `record_ttl` has passed. Not thread-safe: all calls come from the event loop that
     `run` is on.
 
+    Args:
+        time: readers are told when each output was queued.
+
     Attributes:
         written: outputs and ends that Redis has.
         dropped: outputs given up.
     """
 
-    def __init__(self, redis: Redis, settings: Settings) -> None:
+    def __init__(self, redis: Redis, settings: Settings, time: RedisTime | None = None) -> None:
         self._redis = redis
+        self._time = time
         self._keys = Keys(settings.cluster)
         self._history = settings.output_history
         self._limit = settings.output_queue
@@ -131,7 +138,8 @@ class OutputWriter:
             queue.drop_oldest()
             self.dropped += 1
         queue.last += 1
-        queue.entries.append(_Entry(queue.last, kind, data, done))
+        at = self._time.now() if self._time is not None else None
+        queue.entries.append(_Entry(queue.last, kind, data, at, done))
         queue.size += len(data)
         self._work.set()
         self._idle.clear()
@@ -233,7 +241,7 @@ class OutputWriter:
         ttl = round(self._ttl * 1000)
         arguments: list[str | int] = [batch.queue.session, self._history, ttl]
         for entry in batch.entries:
-            arguments += (entry.number, entry.kind, entry.data)
+            arguments += (entry.number, entry.kind, entry.data, entry.at or "")
         key = self._keys.outputs(batch.queue.connection_id)
         return self._redis.evalsha(self._sha, 1, key, *arguments)
 
@@ -269,5 +277,6 @@ async def append_end(
             0,
             "end",
             reason,
+            "",
         ],
     )

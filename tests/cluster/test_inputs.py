@@ -6,10 +6,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from rayrtc import log_fields
 from rayrtc.cluster.inputs import InputReader, InputWriter
 from rayrtc.cluster.keys import Keys
 from rayrtc.cluster.models import EndReason, InputEntry, Reservation
 from rayrtc.cluster.redis import RedisPools
+from rayrtc.cluster.redis_time import RedisTime
 from rayrtc.cluster.registry import Registry
 from rayrtc.errors import ConnectionClosed, UnknownConnection
 from rayrtc.settings import Settings
@@ -55,6 +57,29 @@ async def test_inputs_arrive_in_the_order_of_the_calls(
     assert [entry.seq for entry in got[:-1]] == sorted({entry.seq for entry in got[:-1]})
     assert {entry.session for entry in got} == {connection.session}
     assert (got[-1].kind, got[-1].seq) == ("close", 0)
+
+
+async def test_inputs_say_when_and_for_which_request_they_were_given(
+    connection: Reservation, pools: RedisPools, registry: Registry, settings: Settings
+) -> None:
+    clock = RedisTime(pools.commands)
+    running = asyncio.create_task(clock.run())
+    writer = InputWriter(pools.commands, registry, settings, clock)
+    await writer.set_input("c1", "[1]")  # a clock that is not known yet holds up nothing
+    await eventually(lambda: clock.now() is not None)
+    with log_fields.added(request_id="of-a-client"):
+        await writer.set_input("c1", "[2]")
+        await writer.close_connection("c1")
+    got: list[InputEntry] = []
+    async with reading(pools, settings, got.append):
+        await eventually(lambda: len(got) == 3)
+    assert [entry.request_id for entry in got] == ["", "of-a-client", "of-a-client"]
+    assert [entry.at is None for entry in got] == [True, False, True]
+    delay = clock.since(got[1].at)
+    assert delay is not None
+    assert delay < 1
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_the_last_inputs_are_kept_for_the_next_session(

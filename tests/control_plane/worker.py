@@ -57,7 +57,7 @@ class FakeWorker:
         self.candidates: list[dict[str, Any]] = []
         self.released: list[dict[str, Any]] = []
         self.live: dict[str, LiveConnection] = {}
-        self.outputs = OutputWriter(cluster.pools.commands, cluster.settings)
+        self.outputs = OutputWriter(cluster.pools.commands, cluster.settings, cluster.time)
         self.address = ""
 
     def _authorized(self, request: web.Request) -> bool:

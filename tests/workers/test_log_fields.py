@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from rayrtc import log_fields
-from rayrtc.cluster.models import CandidateRequest, EndReason
+from rayrtc.cluster.models import CandidateRequest, EndReason, InputEntry
 from rayrtc.logs import JSONFormatter
 from tests.clients import AiortcClient
 from tests.workers.host import AsyncEcho, Echo, hosting, until
@@ -90,19 +90,29 @@ async def test_lines_of_a_connection_and_its_handler(handler: Any, log: io.Strin
         with log_fields.added(request_id=end.request_id):
             await host.connections.candidate(end)
         await until(lambda: "receive" in log.getvalue())
+        for kind in ("input", "close"):
+            with log_fields.added(request_id=f"of-the-{kind}"):
+                entry = InputEntry(kind=kind, connection_id=client.webrtc_id, session=1, seq=1)
+            host.connections.deliver(entry)
+        await until(lambda: host.reasons == [EndReason.SERVER_CLOSED])
         await client.close()
-        await until(lambda: host.reasons == [EndReason.CLIENT_CLOSED])
     by_message: dict[str, dict[str, Any]] = {}
     for line in logged(log):
         by_message.setdefault(line["message"], line)
-    assert by_message["candidate taken"]["request_id"] == "of-the-candidate"
+    for message, request_id in (
+        ("candidate taken", "of-the-candidate"),
+        ("inputs taken", "of-the-input"),
+        ("asked to close", "of-the-close"),
+    ):
+        assert by_message[message]["request_id"] == request_id
+        assert by_message[message]["connection_id"] == client.webrtc_id
     for message in (
         "new -> connecting",
         "connecting -> connected",
         "receive",
         "emit",
         "shutdown",
-        "ended: client_closed",
+        "ended: server_closed",
     ):
         line = by_message[message]
         assert line["request_id"] == "of-the-offer", message

@@ -14,6 +14,7 @@ from prometheus_client.metrics import MetricWrapperBase
 import workers
 from control_plane.metrics import Metrics
 from tests.metrics_table import Described, documented
+from workers.handler_times import ConnectionTimes, HandlerTimes
 from workers.metrics import _Collected, pool_families
 from workers.pool import PoolStatus
 
@@ -56,7 +57,14 @@ def of_registry(registry: CollectorRegistry) -> set[Described]:
 
 
 def of_families(families: list[Metric]) -> set[Described]:
-    return {described(f.name, f.type, sorted(f.samples[0].labels)) for f in families}
+    return {described(f.name, f.type, f._labelnames) for f in families}
+
+
+def times_of_a_call() -> list[Metric]:
+    """What workers expose when a handler has been called."""
+    times = HandlerTimes()
+    ConnectionTimes("echo", times)["receive"].took(0.001)
+    return list(times.collect())
 
 
 def test_the_tables_are_what_is_exposed() -> None:
@@ -65,6 +73,7 @@ def test_the_tables_are_what_is_exposed() -> None:
         of_registry(REGISTRY)
         | of_registry(Metrics().registry)
         | of_families(pool_families(STATUS))
+        | of_families(times_of_a_call())
         | {Described(*each) for each in OF_THE_NODE}
     )
     assert set(documented()) == exposed
@@ -79,6 +88,7 @@ def test_prometheus_finds_nothing_to_improve() -> None:
         generate_latest(REGISTRY),
         generate_latest(Metrics().registry),
         generate_latest(_Collected(pool_families(STATUS))),
+        generate_latest(_Collected(times_of_a_call())),
     ]
     for text in texts:
         checked = subprocess.run(

@@ -20,6 +20,7 @@ from workers import video_receiver
 from workers.codec_threads import CodecThreads
 from workers.rtp import Packet
 from workers.rtp_receiver import SOURCES
+from workers.rtp_transport import connection_of
 from workers.video_receiver import packets_broken
 from workers.video_sender import RESEND_INTERVAL, VideoSender
 from workers.vp8 import VP8Encoder
@@ -47,7 +48,7 @@ async def send(client: AiortcClient, made: RtpPacket) -> None:
 async def sent_again(sender: VideoSender, asked_for: bytes) -> list[bytes]:
     """The packets that a NACK has sent."""
     packets: list[bytes] = []
-    connection = sender._connection
+    connection = connection_of(sender.transport)
     connection.send_now = packets.append  # type: ignore[method-assign]
     try:
         message = struct.pack("!LL", 1, sender._ssrc) + asked_for

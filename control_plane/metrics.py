@@ -22,6 +22,7 @@ from rayrtc.cluster.models import WorkerState
 from rayrtc.cluster.redis import UNREACHABLE
 from rayrtc.cluster.redis_time import RELAY_SECONDS
 from rayrtc.cluster.registry import Registry
+from rayrtc.errors import RayRTCError, error_types
 
 __all__ = ["CONTENT_TYPE_LATEST", "Metrics"]
 
@@ -97,6 +98,17 @@ class Metrics:
             ["stream", "state"],
             registry=registry,
         )
+
+    def begin(self, streams: Iterable[str]) -> None:
+        """Make the series of each stream's offers, at zero.
+
+        To Prometheus one that appears with its first event has not grown: no rate and no alert
+        would see that event.
+        """
+        for stream in streams:
+            self.offer_seconds.labels(stream)
+            for outcome in ("answered", "resumed", "cancelled", RayRTCError.code, *error_types()):
+                self.offers.labels(stream, outcome)
 
     async def scrape(self, cluster: Registry, streams: Iterable[str]) -> bytes:
         """All metrics in Prometheus' text format; without the cluster's when Redis is away."""

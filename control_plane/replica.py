@@ -76,6 +76,7 @@ class Replica:
     async def run(self) -> AsyncIterator[None]:
         """Connect to the cluster and bind the streams, until the application ends."""
         settings = self.settings or get_settings()
+        self.metrics.begin(self.streams)
         async with AsyncExitStack() as stack:
             tracing.start("rayrtc-control-plane")
             stack.callback(tracing.stop)

@@ -1,11 +1,14 @@
 """Offers and remote candidates of one stream, counted, whichever protocol they came by."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+
+from starlette.requests import ClientDisconnect
 
 from control_plane.assignment import Assigned
 from control_plane.replica import Replica
@@ -38,7 +41,7 @@ class Signalling:
         metrics, name = self._replica.metrics, self._stream.name
         log_fields.add(connection_id=connection_id, stream=name)
         started = time.monotonic()
-        outcome = "cancelled"
+        outcome = RayRTCError.code
         try:
             count = Count()
             with tracing.span(
@@ -57,6 +60,9 @@ class Signalling:
             raise
         except UNREACHABLE:
             outcome = NoWorkerAvailable.code
+            raise
+        except (asyncio.CancelledError, ClientDisconnect):
+            outcome = "cancelled"
             raise
         finally:
             metrics.offers.labels(name, outcome).inc()

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 from rich.console import Console
 
 from rayrtc import __version__, events
@@ -52,6 +53,8 @@ def settings_with(as_event: bool = False, **options: Any) -> Settings:
         first = error.errors()[0]
         name = "RAYRTC_" + "_".join(str(part) for part in first["loc"]).upper()
         fail(f"{name}: {first['msg']}", USAGE, as_event)
+    except SettingsError as error:
+        fail(str(error), USAGE, as_event)
 
 
 def load_or_fail(spec: str, as_event: bool) -> None:

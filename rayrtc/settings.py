@@ -6,9 +6,15 @@ from ipaddress import ip_address, ip_network
 from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from rayrtc import redis_url
+from rayrtc.secret_files import SecretFiles
 
 _HOST = r"[^\s,?:/@\[\]]+"
 TURN_URL = re.compile(rf"turns?:({_HOST}|\[[0-9A-Fa-f:.]+\])(:\d{{1,5}})?(\?transport=(udp|tcp))?")
@@ -22,10 +28,23 @@ WORKER_TURN_URL = re.compile(
 class Settings(BaseSettings):
     """The options of the control plane, the workers and the command line.
 
-    Times are seconds unless the name says otherwise. `rayrtc config` prints all of them.
+    Times are seconds unless the name says otherwise. `rayrtc config` prints all of them. Secrets
+    may be in files (`rayrtc/secret_files.py`).
     """
 
     model_config = SettingsConfigDict(env_prefix="RAYRTC_", extra="ignore")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is given in code goes before the environment, and that before files."""
+        return init_settings, env_settings, SecretFiles(settings_cls)
 
     # Shared by all services
     cluster: str = Field(
@@ -36,12 +55,13 @@ class Settings(BaseSettings):
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0",
         description="Redis or Valkey 7+, as redis://, rediss:// or unix:// URL, or its Sentinels: "
-        "redis+sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT/SERVICE/DB.",
+        "redis+sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT/SERVICE/DB. Or "
+        "RAYRTC_REDIS_URL_FILE, a file with it.",
     )
     cluster_secret: SecretStr | None = Field(
         None,
         description="Secret between control plane and workers: 16 characters or more, "
-        "the same on all services.",
+        "the same on all services. Or RAYRTC_CLUSTER_SECRET_FILE, a file with it.",
         min_length=16,
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
@@ -62,7 +82,7 @@ class Settings(BaseSettings):
     twilio_auth_token: SecretStr | None = Field(
         None,
         description="Twilio's auth token: with it, telephone requests without Twilio's signature "
-        "are refused.",
+        "are refused. Or RAYRTC_TWILIO_AUTH_TOKEN_FILE, a file with it.",
         min_length=1,
     )
     sse_heartbeat: float = Field(15.0, gt=0, description="Comment interval on idle event streams.")
@@ -195,7 +215,8 @@ class Settings(BaseSettings):
     turn_secret: SecretStr | None = Field(
         None,
         description="Secret shared with the TURN servers (coturn: static-auth-secret), of which "
-        "each client and connection gets credentials of its own.",
+        "each client and connection gets credentials of its own. Or RAYRTC_TURN_SECRET_FILE, a "
+        "file with it.",
         min_length=1,
         validate_default=True,
     )

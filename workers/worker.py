@@ -231,10 +231,12 @@ class MediaWorker:
             raise StartError(f"{self._spec} cannot be loaded\n{_user_traceback(error)}") from None
         tracing.start("rayrtc-worker", service_instance_id=self._worker_id)
         # not at the top: the supervisor imports this module, and aiortc is 70 MB
+        from workers import first_series
         from workers.connections import Connections
         from workers.server import WorkerServer
 
         settings = self._settings
+        first_series.begin(streams.values())
         loop = asyncio.get_running_loop()
         try:
             secret = settings.secret()

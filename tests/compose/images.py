@@ -1,7 +1,8 @@
 """Stand-ins for the public images, made of Debian's packages: no registry is needed.
 
 They carry the names that the Dockerfile and the compose file use, so that both run as they are. A
-stand-in has the same programs as the image it stands for, not the same versions.
+stand-in has the same programs as the image it stands for, not the same versions; that of Grafana,
+which Debian does not have, is a program of our own (grafana.py).
 """
 
 import os
@@ -18,16 +19,25 @@ CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 BUILD_TIMEOUT = 900
 
 SERVICES = {
-    "redis": ("redis-server", "USER redis"),
+    # The owner of /data is that of the image, which the compose file names.
+    "redis": ("redis-server", "RUN install -d -o 999 -g 1000 /data\nWORKDIR /data"),
     "nginx": ("nginx-light wget", ""),
     "prom/prometheus": (
         "prometheus wget",
         'RUN install -d -o nobody /prometheus\nUSER nobody\nENTRYPOINT ["prometheus"]',
     ),
+    # As in the image, the program may have a capability that an ordinary user has not.
+    "coturn/coturn": (
+        "coturn libcap2-bin",
+        "RUN setcap CAP_NET_BIND_SERVICE=+ep /usr/bin/turnserver\nUSER nobody:nogroup",
+    ),
+    # Not in Debian: a program with as much of its API as the check asks for.
+    "grafana/grafana": (
+        "python3-yaml wget",
+        'COPY grafana.py /\nUSER nobody\nCMD ["/usr/bin/python3", "/grafana.py"]',
+    ),
 }
 """Repository of an image: the packages with its programs, and what else it sets."""
-NOT_IN_DEBIAN = {"grafana/grafana"}
-"""Those of profiles that are started where there is a registry only."""
 
 
 def base_name() -> str:
@@ -44,8 +54,8 @@ def service_names() -> dict[str, str]:
     text = (ROOT / "docker-compose.yml").read_text()
     images = re.findall(r"^ +image: (\S+):(\S+)$", text, re.MULTILINE)
     names = {repository: f"{repository}:{tag}" for repository, tag in images}
-    assert names.keys() == SERVICES.keys() | NOT_IN_DEBIAN, f"not all of {sorted(names)} are known"
-    return {repository: names[repository] for repository in SERVICES}
+    assert names.keys() == SERVICES.keys(), f"not all of {sorted(names)} are known"
+    return names
 
 
 def make_base(docker: Callable[..., str], directory: Path) -> None:
@@ -69,11 +79,12 @@ def make_base(docker: Callable[..., str], directory: Path) -> None:
 
 
 def make_services(docker: Callable[..., str], directory: Path) -> None:
-    """Build what stands for Redis, nginx and Prometheus."""
+    """Build what stands for the images of the compose file that are not our own."""
     for repository, name in service_names().items():
         packages, more = SERVICES[repository]
         context = directory / repository.replace("/", "-")
         context.mkdir()
+        shutil.copyfile(Path(__file__).with_name("grafana.py"), context / "grafana.py")
         (context / "Dockerfile").write_text(
             f"FROM {base_name()}\n"
             # Nothing may be started while packages are installed.

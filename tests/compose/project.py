@@ -17,8 +17,13 @@ ROOT = Path(__file__).parents[2]
 NAME = "rayrtccheck"
 COMMAND_TIMEOUT = 120
 BUILD_TIMEOUT = 1200
-# What the compose file takes from the environment: unset, so that its defaults are what is checked.
-VARIABLES = set(re.findall(r"\$\{(\w+)", (ROOT / "docker-compose.yml").read_text()))
+# What the compose file takes from the environment is unset: its defaults are what is checked.
+VARIABLES = {
+    *re.findall(r"\$\{(\w+)", (ROOT / "docker-compose.yml").read_text()),
+    *re.findall(r"^ +([A-Z_]+):$", (ROOT / "docker-compose.yml").read_text(), re.MULTILINE),
+    "COMPOSE_FILE",
+    "COMPOSE_PROFILES",
+}
 
 
 def free_port() -> int:
@@ -37,13 +42,22 @@ def wait_until(condition: Callable[[], Any], timeout: float, what: str) -> Any:
 
 
 class Project:
-    """All commands go to the engine at `host`, or to the one of the environment."""
+    """All commands go to the engine at `host`, or to the one of the environment.
 
-    def __init__(self, host: str | None) -> None:
-        ports = {"PORT": str(free_port()), "PROMETHEUS_PORT": str(free_port())}
+    Args:
+        secrets: folder with secrets that only this project has, and an empty `none.env`.
+    """
+
+    def __init__(self, host: str | None, secrets: str) -> None:
+        names = ("PORT", "PROMETHEUS_PORT", "GRAFANA_PORT", "TURN_PORT")
+        ports = {name: free_port() for name in names}
         self.url = f"http://127.0.0.1:{ports['PORT']}"
         self.prometheus = f"http://127.0.0.1:{ports['PROMETHEUS_PORT']}"
-        self.environment = {k: v for k, v in os.environ.items() if k not in VARIABLES} | ports
+        self.grafana = f"http://127.0.0.1:{ports['GRAFANA_PORT']}"
+        self.secrets = secrets
+        self.turn_port = ports["TURN_PORT"]
+        self.environment = {k: v for k, v in os.environ.items() if k not in VARIABLES}
+        self.environment |= {name: str(port) for name, port in ports.items()}
         if host:
             self.environment["DOCKER_HOST"] = host
         if subprocess.run(["docker", "buildx", "version"], capture_output=True).returncode:
@@ -71,7 +85,9 @@ class Project:
 
     def compose(self, *arguments: str, timeout: float = COMMAND_TIMEOUT) -> str:
         """What `docker-compose ...` prints; AssertionError when it fails."""
-        return self._run([*self._compose, "--project-name", NAME, *arguments], timeout)
+        # Not the `.env` of whoever runs the check.
+        options = ("--project-name", NAME, "--env-file", f"{self.secrets}/none.env")
+        return self._run([*self._compose, *options, *arguments], timeout)
 
     def containers(self, service: str = "") -> list[dict[str, Any]]:
         """What the engine knows of each container, of all services or of one, oldest first."""
@@ -110,6 +126,15 @@ class Project:
         """
         os.kill(container["State"]["Pid"], signal.SIGKILL)
 
+    def stop_container(self, container: dict[str, Any]) -> None:
+        """SIGTERM, as `docker-compose stop` and a smaller `--scale` do, and wait for the end."""
+        self.docker("stop", "--time", "60", container["Id"])
+
+    def address(self, container: dict[str, Any]) -> str:
+        """Where a container is in the project's network."""
+        (network,) = container["NetworkSettings"]["Networks"].values()
+        return str(network["IPAddress"])
+
     def status(self) -> dict[str, Any]:
         """What `rayrtc status --json` prints in a control-plane container."""
         result: dict[str, Any] = json.loads(
@@ -117,11 +142,16 @@ class Project:
         )
         return result
 
-    def wait_spread(self, nodes: int, timeout: float) -> None:
-        """Until that many nodes have a worker."""
+    def wait_nodes(self, nodes: int, timeout: float) -> None:
+        """Until all containers are healthy and that many nodes have a worker that takes calls."""
+        begin = time.monotonic()
+        self.wait_healthy(len(self.containers()), timeout)
         wait_until(
-            lambda: len({worker["node"] for worker in self.status()["workers"]}) == nodes,
-            timeout,
+            lambda: (
+                len({w["node"] for w in self.status()["workers"] if w["state"] != "draining"})
+                == nodes
+            ),
+            timeout - (time.monotonic() - begin),
             f"workers on {nodes} nodes",
         )
 

@@ -198,6 +198,7 @@ async def test_client_that_leaves_frees_the_slot(
     await none_held(cluster)
     assert [body["connection_id"] for body in worker.released] == ["alice"]
     assert await api.metric('rayrtc_offers_total{outcome="cancelled",stream="default"}') == 1
+    assert await api.metric('rayrtc_offers_total{outcome="error",stream="default"}') == 0
 
 
 async def test_clients_that_leave_at_any_moment_free_their_slots(

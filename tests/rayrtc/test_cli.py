@@ -78,6 +78,11 @@ def test_config_shows_what_is_set_and_hides_secrets() -> None:
         (("control-plane", "examples.echo:stream"), {}, "RAYRTC_CLUSTER_SECRET is not set"),
         (("workers", "examples.echo:stream"), {}, "RAYRTC_CLUSTER_SECRET is not set"),
         (
+            ("workers", "examples.echo:stream"),
+            {"RAYRTC_CLUSTER_SECRET_FILE": "/nowhere/secret"},
+            "RAYRTC_CLUSTER_SECRET_FILE: /nowhere/secret cannot be read: No such file",
+        ),
+        (
             ("control-plane", "examples.echo:nothing"),
             {"RAYRTC_CLUSTER_SECRET": SECRET},
             "has no attribute 'nothing'",

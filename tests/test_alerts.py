@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from rayrtc.settings import Settings
+from tests.compose import queries
 from tests.metrics_table import documented
 
 ROOT = Path(__file__).parents[1]
@@ -43,6 +44,20 @@ def test_alerts_are_about_metrics_that_exist() -> None:
         used = set(re.findall(r"\b(?:rayrtc_\w+|up)\b", expression))
         assert used, alert["alert"]
         assert used <= exposed, alert["alert"]
+
+
+def test_the_check_of_compose_knows_all_that_alerts_look_at() -> None:
+    """It asks a live Prometheus for each of these."""
+    taken_apart = {name: queries.operands(expression) for name, expression in queries.alerts()}
+    assert taken_apart.keys() == {alert["alert"] for alert in alerts()}
+    assert taken_apart["RayRTCTargetDown"] == ['up{job=~"control-plane|workers"}'] * 2
+    assert taken_apart["RayRTCNoRoom"][1:] == [
+        'rayrtc_slots{state="total"}',
+        'rayrtc_slots{state="used"}',
+        'rayrtc_slots{state="reserved"}',
+    ]
+    with pytest.raises(AssertionError, match="not looked for"):
+        queries.operands("max(node_load1) > 3")
 
 
 def test_runbooks_name_settings_that_exist() -> None:

@@ -6,6 +6,7 @@ packets and the machine's interfaces; all of that is put back.
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -19,6 +20,8 @@ FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 FILTERS = ("iptables", "ip6tables")
 CGROUPS = Path("/sys/fs/cgroup")
 BRIDGE = "10.99.0.1/24"
+INTERFACE = re.compile(r"docker0|br-[0-9a-f]{12}|veth[0-9a-f]{7}")
+"""What the engine calls its interfaces: others that have come meanwhile are not ours."""
 NETWORKS = "base=10.99.128.0/17,size=24"
 """Where the engine's networks are taken from: nothing else on the machine may use 10.99.0.0/16."""
 
@@ -85,7 +88,7 @@ class Engine:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-        for interface in _interfaces() - self._links:
+        for interface in filter(INTERFACE.fullmatch, _interfaces() - self._links):
             _run("ip", "link", "delete", interface)
         for name, rules in self._rules.items():
             _restore(name, rules)

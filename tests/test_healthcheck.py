@@ -50,8 +50,12 @@ def test_what_runs_is_known_by_its_command_line(tmp_path: Path) -> None:
     for pid, words in processes.items():
         (tmp_path / pid).mkdir()
         (tmp_path / pid / "cmdline").write_bytes("".join(f"{w}\0" for w in words).encode())
+        (tmp_path / pid / "environ").write_bytes(f"A=b=c\0PID={pid}\0".encode())
     (tmp_path / "52").mkdir()  # has ended meanwhile
-    assert healthcheck.commands(tmp_path) == {("workers", "app:stream"), ("status",)}
+    assert healthcheck.services(tmp_path) == {
+        ("workers", "app:stream"): {"A": "b=c", "PID": "7"},
+        ("status",): {"A": "b=c", "PID": "50"},
+    }
 
 
 def test_each_service_is_asked_where_it_listens(port: str) -> None:

@@ -5,7 +5,6 @@ library, so that it starts within a few hundredths of a second: it runs every fe
 """
 
 import http.client
-import os
 import socket
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,22 +15,25 @@ TIMEOUT = 3.0
 PROGRAMS = {"rayrtc", "rayrtc.cli", "ray"}
 
 
-def commands(proc: Path = Path("/proc")) -> set[tuple[str, ...]]:
-    """What our programs were started with, without their names.
+def services(proc: Path = Path("/proc")) -> dict[tuple[str, ...], dict[str, str]]:
+    """What our programs were started with, without their names; and the environment of each.
 
     The init in front of a service has the same words behind its own: they are one.
     """
-    found = set()
-    for path in proc.glob("[0-9]*/cmdline"):
+    found = {}
+    for path in sorted(proc.glob("[0-9]*"), key=lambda path: int(path.name)):
         try:
-            words = path.read_bytes().decode(errors="replace").rstrip("\0").split("\0")
-        except OSError:
-            continue  # it has ended
-        for at, word in enumerate(words):
-            if word.rpartition("/")[2] in PROGRAMS:
-                found.add(tuple(words[at + 1 :]))
-                break
+            words = _strings(path / "cmdline")
+            at = next(at for at, w in enumerate(words) if w.rpartition("/")[2] in PROGRAMS)
+            pairs = (pair.partition("=") for pair in _strings(path / "environ"))
+            found[tuple(words[at + 1 :])] = {name: value for name, _, value in pairs}
+        except (OSError, StopIteration):
+            continue  # it has ended, is another user's, or not ours
     return found
+
+
+def _strings(path: Path) -> list[str]:
+    return path.read_bytes().decode(errors="replace").rstrip("\0").split("\0")
 
 
 def option(words: Sequence[str], name: str, default: str) -> str:
@@ -61,7 +63,7 @@ def answers(host: str, port: str, path: str) -> None:
         raise OSError(f"{path} of port {port} answers {status}")
 
 
-def check(words: Sequence[str], variables: Mapping[str, str] = os.environ) -> bool:
+def check(words: Sequence[str], variables: Mapping[str, str]) -> bool:
     """Ask the service that was started with these words; False when they start none.
 
     Raises:
@@ -84,7 +86,7 @@ def check(words: Sequence[str], variables: Mapping[str, str] = os.environ) -> bo
 
 def main() -> int:
     try:
-        asked = [check(words) for words in commands()]
+        asked = [check(words, variables) for words, variables in services().items()]
     except (OSError, http.client.HTTPException, ValueError) as error:
         print(f"unhealthy: {error}", file=sys.stderr)
         return 1

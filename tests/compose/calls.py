@@ -178,9 +178,10 @@ async def both_nodes(project: Project, stack: AsyncExitStack) -> list[AiortcClie
         clients.append(client)
         stack.push_async_callback(client.close)
         await client.connect()
-        if len(clients) >= 4 and all(w["used"] for w in project.status()["workers"]):
+        workers = (await status(project))["workers"]
+        if len(clients) >= 4 and all(worker["used"] for worker in workers):
             return clients
-        assert len(clients) <= SLOTS, project.status()
+        assert len(clients) <= SLOTS, workers
 
 
 async def on_both_nodes(project: Project) -> str:
@@ -188,7 +189,7 @@ async def on_both_nodes(project: Project) -> str:
     async with AsyncExitStack() as stack:
         clients = await both_nodes(project, stack)
         await asyncio.sleep(4)
-        used = {w["host"]: w["used"] for w in project.status()["workers"]}
+        used = {w["host"]: w["used"] for w in (await status(project))["workers"]}
         for client in clients:
             tone_of(client)
     assert len(used) == 2, used
@@ -197,11 +198,16 @@ async def on_both_nodes(project: Project) -> str:
     return "calls by node: " + ", ".join(f"{host} {count}" for host, count in used.items())
 
 
-def hosts(project: Project) -> dict[str, str]:
+async def status(project: Project) -> dict[str, Any]:
+    """As `Project.status`, while the calls of this process go on."""
+    return await asyncio.to_thread(project.status)
+
+
+async def hosts(project: Project) -> dict[str, str]:
     """The address of its node by the id of each connection."""
-    status = project.status()
-    nodes = {worker["worker_id"]: worker["host"] for worker in status["workers"]}
-    return {c["connection_id"]: nodes[c["worker_id"]] for c in status["connections"]}
+    told = await status(project)
+    nodes = {worker["worker_id"]: worker["host"] for worker in told["workers"]}
+    return {c["connection_id"]: nodes[c["worker_id"]] for c in told["connections"]}
 
 
 async def end_of(reader: Reader, timeout: float) -> str:
@@ -218,9 +224,10 @@ async def a_node_drains(project: Project) -> str:
     """
     async with AsyncExitStack() as stack:
         clients = await both_nodes(project, stack)
-        where = hosts(project)
+        where = await hosts(project)
         victim = max(set(where.values()), key=list(where.values()).count)
-        (container,) = (c for c in project.containers("workers") if project.address(c) == victim)
+        nodes = await asyncio.to_thread(project.containers, "workers")
+        (container,) = (node for node in nodes if project.address(node) == victim)
         there = [c for c in clients if where[c.webrtc_id] == victim]
         elsewhere = [c for c in clients if where[c.webrtc_id] != victim]
         leaver, *stayers = there
@@ -231,17 +238,16 @@ async def a_node_drains(project: Project) -> str:
         begin = time.monotonic()
         stop = asyncio.create_task(asyncio.to_thread(project.stop_container, container))
         async with asyncio.timeout(10):
-            while not any(
-                w["host"] == victim and w["state"] == "draining"
-                for w in project.status()["workers"]
-            ):
+            while (victim, "draining") not in [
+                (w["host"], w["state"]) for w in (await status(project))["workers"]
+            ]:
                 await asyncio.sleep(0.2)
         late = [client_of(project) for _ in range(2)]
         for client in late:
             stack.push_async_callback(client.close)
             await client.connect()
             readers[client.webrtc_id] = Reader(project.url + "/updates", client.webrtc_id)
-        now = hosts(project)
+        now = await hosts(project)
         assert all(now[c.webrtc_id] != victim for c in late), now
 
         await asyncio.sleep(max(0.0, begin + DRAIN_TIMEOUT / 3 - time.monotonic()))
@@ -281,8 +287,8 @@ async def a_node_crashes(project: Project) -> str:
         clients = await both_nodes(project, stack)
         readers = [Reader(project.url + "/updates", c.webrtc_id) for c in clients]
         await asyncio.sleep(2)
-        where = hosts(project)
-        victim, _ = project.containers("workers")
+        where = await hosts(project)
+        victim, _ = await asyncio.to_thread(project.containers, "workers")
         project.crash(victim)
         begin = time.monotonic()
         lost = [where[c.webrtc_id] == project.address(victim) for c in clients]

@@ -137,8 +137,9 @@ class Project:
 
     def status(self) -> dict[str, Any]:
         """What `rayrtc status --json` prints in a control-plane container."""
+        replica = self.containers("control-plane")[0]["Id"]
         result: dict[str, Any] = json.loads(
-            self.compose("exec", "-T", "control-plane", "rayrtc", "status", "--json")
+            self.docker("exec", replica, "rayrtc", "status", "--json")
         )
         return result
 

@@ -175,7 +175,8 @@ def all_targets_are_up(project: Project) -> list[str]:
         "five targets, all up",
     )
     for series in ("rayrtc_redis_up", "rayrtc_pool_up", "rayrtc_worker_slots"):
-        result = project.get(f"{project.prometheus}/api/v1/query?query={series}")["data"]["result"]
+        query = f"count+by+(instance)+({series})"
+        result = project.get(f"{project.prometheus}/api/v1/query?query={query}")["data"]["result"]
         assert len(result) == 2, (series, result)
     return sorted(f"{t['scrapeUrl']} {t['health']}" for t in targets())
 

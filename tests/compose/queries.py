@@ -26,7 +26,7 @@ STEP = 15
 """Seconds that a panel shows here, and between two of its points."""
 
 SELECTOR = re.compile(r'(?<![\w:])(?:rayrtc_\w+|up\b)\s*(?:\{(?:[^}"]|"[^"]*")*\})?')
-COMPARISON = re.compile(r"^(.*\S)\s*(?:==|!=|>=|<=|>|<)\s*[\d.]+$", re.DOTALL)
+COMPARISON = re.compile(r"^(.*\S)\s*(?:==|!=|>=|<=|>|<)\s*-?[\d.]+$", re.DOTALL)
 WORDS = {"sum", "max", "by", "rate", "increase", "histogram_quantile"}
 """What alerts have beside selectors, labels and numbers."""
 
@@ -51,18 +51,21 @@ def alerts() -> list[tuple[str, str]]:
 
 
 def operands(expression: str) -> list[str]:
-    """What an alert compares, without the comparison, and each selector in it.
+    """What an alert compares, without the comparisons, and each selector in it.
 
     An alert that is quiet has no result of its own.
     """
-    found = COMPARISON.match(expression)
-    assert found, f"does not end with a comparison with a number: {expression}"
-    selectors = SELECTOR.findall(expression)
-    rest = re.sub(r"by \([^)]*\)", "by", SELECTOR.sub("", expression))
-    rest = re.sub(r"\[\w+\]", "", rest)
-    unknown = set(re.findall(r"[A-Za-z_]\w*", rest)) - WORDS
-    assert not unknown, f"metrics that are not looked for in {expression}: {unknown}"
-    return [found[1], *selectors]
+    found = []
+    for part in re.split(r"\s+or\s+", expression):
+        compared = COMPARISON.match(part)
+        assert compared, f"does not end with a comparison with a number: {part}"
+        selectors = SELECTOR.findall(part)
+        rest = re.sub(r"by \([^)]*\)", "by", SELECTOR.sub("", part))
+        rest = re.sub(r"\[\w+\]", "", rest)
+        unknown = set(re.findall(r"[A-Za-z_]\w*", rest)) - WORDS
+        assert not unknown, f"metrics that are not looked for in {part}: {unknown}"
+        found += [compared[1], *selectors]
+    return found
 
 
 def value(ask: Ask, expression: str) -> str:
@@ -86,7 +89,7 @@ def _judged(points: Iterable[tuple[float, str]]) -> str:
     numbers = [float(number) for _, number in points]
     if not numbers:
         return "nothing is found"
-    if not all(map(math.isfinite, numbers)):
+    if any(map(math.isnan, numbers)):
         return f"not all of {numbers} are numbers"
     return ""
 

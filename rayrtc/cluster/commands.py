@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -76,10 +77,19 @@ class SharedConnection(Redis):
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
         """Give up what waits and close the connection; the pool is its owner's."""
-        if self._sender is not None:
-            self._sender.cancel()
-            await asyncio.gather(self._sender, return_exceptions=True)
+        if (sender := self._sender) is not None:
+            sender.cancel()
+            await asyncio.gather(sender, return_exceptions=True)
+            if self._sender is sender:  # it was cancelled before its first step
+                self._sender = None
+                self._give_up((), RedisConnectionError("closed"))
         await self._shared.disconnect()
+
+    def _give_up(self, sent: Sequence[_Command], error: Exception) -> None:
+        for command in (*sent, *self._waiting):
+            if not command.answer.done():
+                command.answer.set_exception(error)
+        self._waiting.clear()
 
     async def _send_waiting(self) -> None:
         commands: list[_Command] = []
@@ -93,10 +103,7 @@ class SharedConnection(Redis):
                 )
         except BaseException as error:
             given = error if isinstance(error, Exception) else RedisConnectionError("closed")
-            for command in (*commands, *self._waiting):
-                if not command.answer.done():
-                    command.answer.set_exception(given)
-            self._waiting.clear()
+            self._give_up(commands, given)
             if not isinstance(error, LOST):
                 raise
         finally:

@@ -130,6 +130,16 @@ async def test_closing_gives_up_what_waits(own: Redis, own_redis: RedisServer) -
     assert all(isinstance(answer, RedisError) for answer in answers)
 
 
+async def test_closing_gives_up_a_command_of_the_same_moment(own: Redis) -> None:
+    waiting = asyncio.create_task(own.ping())
+    await asyncio.sleep(0)
+    await own.aclose()
+    async with asyncio.timeout(2):
+        with pytest.raises(RedisError):
+            await waiting
+        assert await own.ping()
+
+
 async def test_a_primary_that_became_a_replica_is_connected_to_again(
     own: Redis, own_redis: RedisServer
 ) -> None:

@@ -104,7 +104,7 @@ class SharedConnection(Redis):
         except BaseException as error:
             given = error if isinstance(error, Exception) else RedisConnectionError("closed")
             self._give_up(commands, given)
-            if not isinstance(error, LOST):
+            if not isinstance(error, Exception):
                 raise
         finally:
             self._sender = None

@@ -1,6 +1,7 @@
 """Commands of many tasks over one connection: each gets its own answer, or an error in time."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 
 import pytest
@@ -78,6 +79,7 @@ async def test_commands_go_on_when_their_connection_is_cut(redis: Redis, redis_u
         for _ in range(5):
             await asyncio.sleep(0.02)
             await other.client_kill_filter(_type="normal", skipme=True)
+            await redis.ping()  # by the next connection: no command is cut more often than it is sent
 
 
 async def test_all_that_wait_learn_that_redis_is_away(own: Redis, own_redis: RedisServer) -> None:
@@ -138,6 +140,21 @@ async def test_closing_gives_up_a_command_of_the_same_moment(own: Redis) -> None
         with pytest.raises(RedisError):
             await waiting
         assert await own.ping()
+
+
+async def test_a_connection_that_is_refused_is_an_error_of_the_callers_alone(
+    redis_url: str,
+) -> None:
+    """And none that the event loop reports beside them, each time."""
+    reported: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    pools = RedisPools(make_settings(f"{redis_url.rpartition('/')[0]}/9999"))
+    for _ in range(2):
+        with pytest.raises(ResponseError, match="out of range"):
+            await pools.commands.ping()
+    await pools.aclose()
+    gc.collect()
+    assert reported == []
 
 
 async def test_a_primary_that_became_a_replica_is_connected_to_again(

@@ -146,8 +146,9 @@ class Playback:
                 return None
             gap = 0.0
             if self._due is None or now > self._due + self._lead + _LATE:
-                gap = 0.0 if self._due is None else now - self._due
-                self._due = now - self._lead
+                begin = now - self._lead
+                gap = 0.0 if self._due is None else begin - self._due
+                self._due = begin
             self._due += FRAME_TIME
             self._rest_by = None
             if self._pcm:

@@ -241,6 +241,23 @@ async def test_the_silence_in_which_nothing_is_sent_is_told() -> None:
     output.stop()
 
 
+async def test_pauses_leave_the_clock_of_the_sound_with_that_of_the_handler() -> None:
+    """Else the timestamps run ahead a little more with each answer, and recordings grow."""
+    output = AudioOutput(asyncio.get_running_loop())
+    begin = now = 100.0
+    media = 0.0
+    for pause in (1.0, 0.5, 3.0, 0.2, 10.0, 0.0):
+        await output.write(48000, int16(tone(48000, 0.04)), "mono")
+        for at in (now, now + playback.FRAME_TIME):
+            chunk = output.take(at)
+            assert chunk is not None
+            media += chunk.gap
+            assert media == pytest.approx(at - begin)
+            media += playback.FRAME_TIME
+        now += 2 * playback.FRAME_TIME + pause
+    output.stop()
+
+
 async def test_a_writer_waits_when_enough_is_buffered() -> None:
     """Else a handler that is faster than speech would fill the memory."""
     output = AudioOutput(asyncio.get_running_loop())

@@ -87,8 +87,9 @@ class RedisPools:
             self._pool = ConnectionPool.from_url(settings.redis_url, **options)
         else:
             self._sentinel = sentinel_of(sentinels)
+            options |= primary_options(sentinels)  # as `from_url` does: the URL's count
             self._pool = SentinelConnectionPool(  # type: ignore[no-untyped-call]
-                sentinels.service, self._sentinel, **options, **primary_options(sentinels)
+                sentinels.service, self._sentinel, **options
             )
         # A class of its own for each of TCP, TLS and Unix sockets, which the URL chose.
         self._pool.connection_class = type(

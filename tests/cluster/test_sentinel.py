@@ -132,18 +132,19 @@ async def test_no_sentinel_is_an_error_that_says_so() -> None:
 def test_a_url_says_sentinels_service_database_and_both_passwords() -> None:
     url = (
         "rediss+sentinel://calls:a%40b@one,[::1]:7000,two:26380/main/2"
-        "?ssl_ca_certs=/ca.crt&sentinel_username=asks&sentinel_password=word"
+        "?ssl_ca_certs=/ca.crt&sentinel_username=asks&sentinel_password=word&socket_timeout=3"
     )
     assert parse(url) == (
         (("one", 26379), ("::1", 7000), ("two", 26380)),
         "main",
-        "rediss://calls:a%40b@/2?ssl_ca_certs=%2Fca.crt",
+        "rediss://calls:a%40b@/2?ssl_ca_certs=%2Fca.crt&socket_timeout=3",
         {"username": "asks", "password": "word"},
     )
     pools = RedisPools(make_settings(url))
     options = pools.blocking.connection_pool.connection_kwargs
     assert (options["username"], options["password"], options["db"]) == ("calls", "a@b", 2)
     assert options["ssl_ca_certs"] == "/ca.crt"
+    assert options["socket_timeout"] == 3
     asked = pools.blocking.connection_pool.sentinel_manager.sentinels[1]
     options = asked.connection_pool.connection_kwargs
     assert (options["host"], options["port"]) == ("::1", 7000)

@@ -38,7 +38,7 @@ class AudioSender(RtpSender):
         self._sending = threading.Lock()  # guards the codec and what is counted
         self._codec: _Codec | None = None
         self._timestamp = random32()
-        self._next: float | None = None  # loop time of the pacer's next call
+        self._next: float | None = None  # time of the pacer's next call
         self._started = False
 
     def _begin(self, parameters: RTCRtpSendParameters) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
@@ -10,8 +11,10 @@ logger = logging.getLogger(__name__)
 TICK = 0.005
 """Seconds between two moments at which something may be sent."""
 
+_OTHER_CLOCK = 1.0  # seconds between two clocks that are not the same; uvloop's has whole ms
+
 Member = Callable[[float], None]
-"""Called on the loop with its time."""
+"""Called on the loop with the time (`time.monotonic`)."""
 
 
 class Pacer:
@@ -25,7 +28,8 @@ class Pacer:
         self._running = False
 
     def at(self, due: float, member: Member) -> None:
-        """Call `member` once, at the tick nearest to the loop time `due`. Called on the loop."""
+        """Call `member` once, at the tick nearest to the time `due` (`time.monotonic`). Called on
+        the loop."""
         tick = round(due / TICK)
         self._due.setdefault(tick, []).append(member)
         if not self._running and (self._timer is None or tick < self._next):
@@ -35,12 +39,17 @@ class Pacer:
         if self._timer is not None:
             self._timer.cancel()
         self._next = tick
-        self._timer = self._loop.call_at(tick * TICK, self._run)
+        self._timer = self._loop.call_at(tick * TICK + self._ahead(), self._run)
+
+    def _ahead(self) -> float:
+        """Seconds that the loop's clock is ahead: on macOS uvloop's counts sleep, Python's not."""
+        ahead = self._loop.time() - time.monotonic()
+        return ahead if abs(ahead) > _OTHER_CLOCK else 0.0
 
     def _run(self) -> None:
         self._timer = None
         self._running = True  # what members ask for is scheduled at the end, with all the rest
-        now = self._loop.time()
+        now = self._loop.time() - self._ahead()
         for tick in sorted(self._due):
             if tick * TICK > now + TICK / 10:
                 break

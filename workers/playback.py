@@ -68,16 +68,15 @@ class Playback:
         self._pcm = bytearray()
         self._set_format(rates[-1], 1)
         self._silent = 0  # frames of silence to give out
-        self._due: float | None = None  # loop time of the next frame
-        self._rest_by: float | None = None  # loop time when an incomplete frame is given out
-        self._heard_until = 0.0  # loop time when the last audio given out has been played
+        self._due: float | None = None  # time of the next frame
+        self._rest_by: float | None = None  # time when an incomplete frame is given out
+        self._heard_until = 0.0  # time when the last audio given out has been played
         self._cleared = 0
         self._closed = False
         self._discards = False
         self._wanted = False  # by who takes: to be told when there is more
         self.next_at: float | None = None
-        """After `take` gave nothing: the loop time at which it will; None: not before more is
-        written."""
+        """After `take` gave nothing: the time at which it will; None: not until more is written."""
         self._filled: Callable[[], None] | None = None
         self._filled_on_threads = False
         self._changes = Changes(loop)

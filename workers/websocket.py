@@ -4,6 +4,7 @@ The socket is the control plane's, which passes on the client's frames as they a
 """
 
 import asyncio
+import time
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -97,7 +98,7 @@ class WebSocket(Transport):
         self._log = log
         self._loop = asyncio.get_running_loop()
         self._pacer = pacer_of(self._loop)
-        self._next: float | None = None  # loop time of the pacer's next call
+        self._next: float | None = None  # time of the pacer's next call
         self._waits_for_room = False
         self.channel: SocketChannel = SocketChannel(self._loop, self._send, self._has_room)
         self._input_rate = 0
@@ -182,7 +183,7 @@ class WebSocket(Transport):
         """Send what the handler has emitted and is due, unless the client takes nothing."""
         if self._waits_for_room:
             return
-        while (chunk := self._output.take(self._loop.time())) is not None:
+        while (chunk := self._output.take(time.monotonic())) is not None:
             self.channel.send_queued()
             self._send_audio(chunk)
             if self._socket.full:

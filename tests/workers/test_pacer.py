@@ -1,6 +1,7 @@
 """The one clock of a worker."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -90,3 +91,24 @@ async def test_nobody_waits_for_who_asks_later() -> None:
 async def test_a_loop_has_one() -> None:
     loop = asyncio.get_running_loop()
     assert pacer_of(loop) is pacer_of(loop)
+
+
+def test_the_clock_of_the_loop_may_be_another() -> None:
+    """On macOS that of uvloop goes on while the machine sleeps: members would be called at once."""
+
+    class Ahead(asyncio.SelectorEventLoop):
+        def time(self) -> float:
+            return super().time() + 1000
+
+    async def call() -> float:
+        pacer = Pacer(asyncio.get_running_loop())
+        called = asyncio.get_running_loop().create_future()
+        begin = time.monotonic()
+        pacer.at(begin + 0.1, called.set_result)
+        async with asyncio.timeout(5):
+            now = await called
+        assert now == pytest.approx(time.monotonic(), abs=1)
+        return time.monotonic() - begin
+
+    with asyncio.Runner(loop_factory=Ahead) as runner:
+        assert runner.run(call()) >= 0.09

@@ -154,9 +154,9 @@ class RtpSender:
         packet = self._header.pack(self._number, timestamp, marker, level) + payload
         send_rtp(self.transport, packet)
         self._number = (self._number + 1) & 0xFFFF
+        self._sent = time.time(), timestamp  # before it counts: a report may be made meanwhile
         self._packets += 1
         self._octets += len(payload)
-        self._sent = time.time(), timestamp
         return packet
 
     async def _report(self) -> None:

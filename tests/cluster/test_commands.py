@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -107,6 +108,37 @@ async def test_a_redis_that_does_not_answer_is_given_up(
     finally:
         own_redis.resume()
     assert await own.get("key") is None
+
+
+async def test_a_connection_that_was_forgotten_on_its_way_is_left_before_a_lease_is_lost(
+    own_redis: RedisServer,
+) -> None:
+    pumps: list[asyncio.Task[None]] = []
+    writers: list[asyncio.StreamWriter] = []
+
+    async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        while data := await source.read(65536):
+            sink.write(data)
+
+    async def join(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far, there = await asyncio.open_connection("127.0.0.1", own_redis.port)
+        writers.extend((writer, there))
+        for ends in ((reader, there), (far, writer)):
+            pumps.append(asyncio.create_task(pump(*ends)))
+
+    async with await asyncio.start_server(join, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        pools = RedisPools(make_settings(f"redis://127.0.0.1:{port}/0"))
+        await pools.commands.ping()
+        for forgotten in pumps:
+            forgotten.cancel()
+        begin = time.monotonic()
+        assert await pools.commands.ping()
+        assert time.monotonic() - begin < 4.5
+        await pools.aclose()
+        await asyncio.wait(pumps, timeout=2)
+        for writer in writers:
+            writer.close()
 
 
 async def test_more_commands_than_may_wait_are_refused(

@@ -17,9 +17,6 @@ WAITING_MAX: Final = 10_000
 """Commands that wait for their turn; further ones are refused."""
 TOGETHER_MAX: Final = 500
 """Commands sent before the first answer is read."""
-ANSWER_TIMEOUT: Final = 3.0
-"""Seconds to an answer. All commands wait for a connection that a firewall has forgotten, also the
-renewal of a lease: a worker is lost 6 s after its last one."""
 RETRIES: Final = 2
 """Further attempts to have commands answered, after short jittered pauses."""
 
@@ -52,12 +49,13 @@ class SharedConnection(Redis):
 
     Args:
         pool: makes the connection, whose own attempts have to be none: here they are counted.
+        timeout: seconds to an answer, unless the pool has less.
     """
 
-    def __init__(self, pool: ConnectionPool) -> None:
+    def __init__(self, pool: ConnectionPool, timeout: float) -> None:
         super().__init__(connection_pool=pool)
         self._shared: Any = pool.make_connection()  # type: ignore[no-untyped-call]
-        self._shared.socket_timeout = min(self._shared.socket_timeout, ANSWER_TIMEOUT)
+        self._shared.socket_timeout = min(self._shared.socket_timeout, timeout)
         backoff = ExponentialWithJitterBackoff(base=0.02, cap=0.2)
         self._attempts = Retry(backoff, RETRIES, supported_errors=LOST)  # type: ignore[arg-type]
         self._waiting: deque[_Command] = deque()

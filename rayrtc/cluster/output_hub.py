@@ -41,7 +41,7 @@ class OutputHub:
     """All output readers of a process. `run` must be running for them to wake at once."""
 
     def __init__(self, pools: RedisPools, registry: Registry, settings: Settings) -> None:
-        self._redis = pools.commands
+        self._redis = pools.pages
         self._blocking = pools.blocking
         self._registry = registry
         self._settings = settings

@@ -24,6 +24,9 @@ BLOCKING_CONNECTIONS: Final = 8
 """Connections that stay in a blocking read: Pub/Sub and XREAD, one of each per process."""
 CONNECT_TIMEOUT: Final = 2.0
 """Seconds to open a connection."""
+ANSWER_TIMEOUT: Final = 3.0
+"""Seconds to an answer of an ordinary command. All wait for a connection that a firewall has
+forgotten, also the renewal of a lease: a worker is lost 6 s after its last one."""
 SOCKET_TIMEOUT: Final = 5.0
 """Seconds to an answer; a blocking read asks for less."""
 BLOCK_SECONDS: Final = 2.0
@@ -67,6 +70,8 @@ class RedisPools:
 
     Attributes:
         commands: for ordinary commands, which share one connection.
+        pages: for pages of outputs, which may be so large that others would wait for them; the
+            same with a connection of their own.
         blocking: for XREAD and Pub/Sub; never retried here, its readers keep a cursor and do that.
     """
 
@@ -97,12 +102,14 @@ class RedisPools:
             (CancellableConnection, self._pool.connection_class),
             {},
         )
-        self.commands: Redis = SharedConnection(self._pool)
+        self.commands: Redis = SharedConnection(self._pool, ANSWER_TIMEOUT)
+        self.pages: Redis = SharedConnection(self._pool, SOCKET_TIMEOUT)
         self.blocking: Redis = Redis(connection_pool=self._pool)
 
     async def aclose(self) -> None:
         """Close all connections."""
         await self.commands.aclose()
+        await self.pages.aclose()
         await self._pool.disconnect()
         for sentinel in self._sentinel.sentinels if self._sentinel is not None else ():
             await sentinel.aclose()

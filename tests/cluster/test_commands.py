@@ -201,3 +201,18 @@ async def test_a_primary_that_became_a_replica_is_connected_to_again(
     await own.replicaof("NO", "ONE")
     assert await own.set("key", "y")
     assert await own.client_id() != before
+
+
+async def test_pages_of_outputs_hold_up_no_other_command(pools: RedisPools) -> None:
+    await pools.commands.ping()
+    await pools.pages.ping()
+    await pools.commands.client_pause(60_000, all=False)  # holds up what writes
+    try:
+        held = asyncio.create_task(pools.pages.set("key", "x"))
+        async with asyncio.timeout(2):
+            for _ in range(20):
+                await pools.commands.ping()
+        assert not held.done()
+    finally:
+        await pools.commands.client_unpause()
+    assert await held

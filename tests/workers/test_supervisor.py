@@ -52,7 +52,7 @@ async def test_workers_serve_and_say_so(make_pool: MakePool) -> None:
     for worker in workers:
         assert worker.streams == ("silent",)
         assert worker.host == "127.0.0.1"
-        assert psutil.Process(worker.pid).nice() == 0
+        assert psutil.Process(worker.pid).nice() == psutil.Process().nice(), "Ray makes it lower"
         async with aiohttp.ClientSession() as session:
             url = worker.address + "/v1/metrics"
             async with session.get(url) as response:

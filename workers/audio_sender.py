@@ -53,14 +53,20 @@ class AudioSender(RtpSender):
         with self._sending:
             self._codec = None
 
-    def _send_due(self) -> None:
+    def _send_due(self, now: float = 0.0) -> None:
         """Send all that is due, on the calling thread: to hand a frame to the loop would cost a
-        handler's thread as much again."""
+        handler's thread as much again.
+
+        Args:
+            now: what counts as due, if it is not over yet.
+        """
         track = self.track
         if not isinstance(track, AudioOutput):
             return
         with self._sending:
-            while self._codec is not None and (chunk := track.take(time.monotonic())) is not None:
+            if self._codec is None:  # nothing is sent yet, or any more
+                return
+            while (chunk := track.take(max(now, time.monotonic()))) is not None:
                 self._send(self._codec, chunk)
             when = track.next_at
         if when is not None:
@@ -74,7 +80,7 @@ class AudioSender(RtpSender):
     def _tick(self, now: float) -> None:
         if self._next is not None and now >= self._next - TICK:  # else an earlier one came between
             self._next = None
-            self._send_due()
+            self._send_due(now)
 
     def _send(self, codec: "_Codec", chunk: Chunk) -> None:
         assert self._header is not None

@@ -53,6 +53,7 @@ class Pacer:
         for tick in sorted(self._due):
             if tick * TICK > now + TICK / 10:
                 break
+            now = max(now, tick * TICK)  # a timer may be early by as much as its clock is coarse
             for member in self._due.pop(tick):
                 try:
                     member(now)

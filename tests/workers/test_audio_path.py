@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from tests.e2e.packets import Listener as PacketListener
 from tests.e2e.spectrum import peak as frequency
 from tests.workers.host import AsyncEcho, Echo, Host, calling, hosting, losing, peak, until
 from workers.audio_sender import _level
+from workers.pacer import Pacer
 from workers.rtp_transport import connection_of, send_rtcp
 from workers.samples import Samples
 
@@ -291,3 +293,31 @@ async def test_packets_after_a_silence_have_the_time_of_their_sound() -> None:
 
 def test_opus_options_belong_to_the_stream() -> None:
     assert Stream(Echo(), modality="audio").opus == OpusOptions()
+
+
+async def test_the_clock_of_a_worker_rests_between_frames_and_after_a_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One that is asked again and again for what is not due, or never comes, takes a whole core."""
+    asked: list[float] = []
+    at = Pacer.at
+
+    def counting(pacer: Pacer, due: float, member: Any) -> None:
+        asked.append(due)
+        at(pacer, due, member)
+
+    async def talk() -> AsyncIterator[Any]:
+        while True:
+            yield 24000, np.full((1, 4800), 1000, np.int16)
+
+    monkeypatch.setattr(Pacer, "at", counting)
+    async with hosting(talk, mode="receive") as host:
+        async with calling(host, direction="recvonly") as (client, _):
+            await client.hear(0.5)
+            begin = len(asked)
+            await asyncio.sleep(1.0)
+            assert 20 < len(asked) - begin < 80  # frames of 20 ms
+        await asyncio.sleep(0.1)
+        begin = len(asked)
+        await asyncio.sleep(0.2)
+        assert len(asked) == begin

@@ -75,7 +75,7 @@ test: test-install
 	@$(MAKE) --no-print-directory test-systems
 
 test-ordinary: $(VENV)/.tests
-	@nice -n 19 $(TIMED) 'tests' $(PYTEST) -m 'not compose and not quiet' --numprocesses 4 $(addprefix --ignore=,$(SYSTEMS))
+	@nice -n 5 $(TIMED) 'tests' $(PYTEST) -m 'not compose and not quiet' --numprocesses 4 $(addprefix --ignore=,$(SYSTEMS))
 
 test-quiet: $(VENV)/.tests
 	@$(TIMED) 'tests that are not to be disturbed' $(PYTEST) -m quiet

@@ -17,8 +17,9 @@ LEFT_MAX = 16
 
 LATE = 0.1
 """Mean lag in seconds of an event loop that is late: five audio packets."""
-ROOM_WAIT = 3.0
-"""Seconds without room for a worker of new code after which one of the former code is drained."""
+ROOM_WAIT = 6.0
+"""Seconds without room for a worker of new code after which one of the former code is drained. A
+process of Ray takes 1 s to begin, more on a machine that has much to do."""
 LATE_MAX = 20.0
 """Seconds that a worker may be late before it is replaced."""
 

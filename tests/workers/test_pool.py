@@ -4,6 +4,7 @@ from typing import Any
 
 from workers.pool import (
     LEFT_MAX,
+    ROOM_WAIT,
     PoolLimits,
     PoolWorker,
     WorkerPhase,
@@ -164,7 +165,9 @@ def test_without_room_for_new_code_the_former_makes_some() -> None:
     former = [worker(n, node=n, calls=int(n)) for n in ("1", "2")]
     new = worker("3", code_version="2", phase=WorkerPhase.STARTING)
     assert plan([*former, new], ["1", "2"], LIMITS, "2").drain == {}
-    waiting = worker("3", code_version="2", phase=WorkerPhase.STARTING, unplaced_for=5)
+    starting = worker("3", code_version="2", phase=WorkerPhase.STARTING, unplaced_for=ROOM_WAIT - 1)
+    assert plan([*former, starting], ["1", "2"], LIMITS, "2").drain == {}, "Ray is only slow"
+    waiting = worker("3", code_version="2", phase=WorkerPhase.STARTING, unplaced_for=ROOM_WAIT + 1)
     assert set(plan([*former, waiting], ["1", "2"], LIMITS, "2").drain) == {"1"}
     leaving = worker("1", phase=WorkerPhase.DRAINING)
     assert plan([leaving, former[1], waiting], ["1", "2"], LIMITS, "2").drain == {}, "one by one"

@@ -55,8 +55,11 @@ async def test_a_stream_is_served_where_its_resources_are(cluster: Cluster) -> N
     """Each node has addresses and ports of its own; one alone has a desk."""
     listeners = [Listener(cluster.replicas["a"] + "/desk", loopback=False) for _ in range(4)]
     try:
+        async with asyncio.timeout(60):  # the pool of that stream is told of by the first worker
+            while not [w for w in await cluster.workers() if "desk" in w.streams and w.load < 0.5]:
+                await asyncio.sleep(0.1)
         for listener in listeners:
-            await listener.connect(60)  # the pool of that stream is told of by the first worker
+            await listener.connect(60)
         where = {c.connection_id: c.worker_id for c in await cluster.connections()}
         workers = {w.worker_id: w for w in await cluster.workers()}
         assert {workers[where[lst.webrtc_id]].host for lst in listeners} == {

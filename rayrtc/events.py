@@ -18,7 +18,9 @@ Event = Literal[
 def write(event: Event, **fields: Any) -> None:
     """Say it on stdout. Nobody may be listening any more, which is no reason to fail."""
     try:
-        print(json.dumps({"event": event, **fields}, default=str), flush=True)
+        # in one write: a line of another process must not come between it and its end
+        sys.stdout.write(json.dumps({"event": event, **fields}, default=str) + "\n")
+        sys.stdout.flush()
     except OSError:
         # Python would complain once more when it flushes at exit.
         sys.stdout = open("/dev/null", "w")  # noqa: SIM115, PTH123

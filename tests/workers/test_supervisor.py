@@ -149,25 +149,32 @@ async def test_the_pool_grows_with_calls(make_pool: MakePool) -> None:
     await pool.until(lambda s: s.calls == 0)
 
 
-async def test_a_worker_that_is_too_many_is_spared_until_it_is_needed(make_pool: MakePool) -> None:
+async def spares(pool: RayPool, count: int) -> list[str]:
+    """The workers of two that are spare, once there are `count`."""
+    async with asyncio.timeout(15):
+        while True:
+            found = [worker.worker_id for worker in await pool.workers(2) if worker.spare]
+            if len(found) == count:
+                return found
+            await asyncio.sleep(0.1)
+
+
+async def with_a_spare(make_pool: MakePool) -> tuple[RayPool, str]:
+    """A pool of two workers with a slot each, one more than it needs after a call; and that one."""
     pool = await make_pool(slots=1)
     await pool.until(is_full)
     first, _ = await call(pool, "c1")
     await pool.until(lambda status: status.ready == 2)
     await first.close()
+    (spare,) = await spares(pool, 1)
+    return pool, spare
 
-    async def spares(count: int) -> list[str]:
-        async with asyncio.timeout(15):
-            while True:
-                found = [w.worker_id for w in await pool.workers(2) if w.spare]
-                if len(found) == count:
-                    return found
-                await asyncio.sleep(0.1)
 
-    (spare,) = await spares(1)
+async def test_a_worker_that_is_too_many_is_spared_until_it_is_needed(make_pool: MakePool) -> None:
+    pool, spare = await with_a_spare(make_pool)
     second, used = await call(pool, "c2")
     assert used != spare
-    assert not await spares(0)
+    assert not await spares(pool, 0)
     third, last = await call(pool, "c3")
     assert last == spare
     await second.close()
@@ -339,19 +346,8 @@ async def test_a_leaving_node_is_emptied(make_pool: MakePool) -> None:
 
 async def test_a_new_supervisor_knows_which_workers_are_spare(make_pool: MakePool) -> None:
     """Else one that its forerunner has spared would be left without calls for ever."""
-    pool = await make_pool(slots=1)
-    await pool.until(is_full)
-    first, _ = await call(pool, "c1")
-    await pool.until(lambda status: status.ready == 2)
-    await first.close()
-
-    async def spares(count: int) -> None:
-        async with asyncio.timeout(15):
-            while sum(worker.spare for worker in await pool.workers(2)) != count:
-                await asyncio.sleep(0.1)
-
-    await spares(1)
+    pool, _ = await with_a_spare(make_pool)
     kill_supervisor()
     second, _ = await call(pool, "c2")
-    await spares(0)
+    await spares(pool, 0)
     await second.close()

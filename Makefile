@@ -20,7 +20,7 @@ TIMED := sh deploy/setup/timed.sh
 export PYTHONUTF8 = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test test-ordinary test-quiet test-systems test-install test-faults conformance bench lint types lock clean
+.PHONY: help run install test test-install test-faults conformance bench lint types lock clean
 
 help:
 	@echo 'make run    start everything on this machine (variables APP, HOST, PORT, WORKERS, SLOTS)'
@@ -62,26 +62,17 @@ test-install: $(VENV)/.tests
 	@$(TIMED) 'Prometheus' sh deploy/setup/prometheus.sh
 	@$(TIMED) 'Helm' sh deploy/setup/helm.sh $(BIN)
 
-# Whole systems need the processors of a machine with two; the ordinary tests mostly wait. Those that
-# are not to be disturbed run beside these, at a higher priority. Each part starts what takes longest
-# first (tests/conftest.py).
+# Whole systems need the processors of a machine with two; the other tests mostly wait, and judge
+# times. Each part starts those that take longest first (tests/conftest.py).
 SYSTEMS := tests/e2e tests/network tests/conformance
-PYTEST := $(BIN)/python -m pytest --dist loadgroup --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -m 'not compose and not quiet' --dist loadgroup --no-loadscope-reorder
 
 test: test-install
 	@$(TIMED) 'lint' $(MAKE) --no-print-directory lint
 	@$(TIMED) 'types' $(MAKE) --no-print-directory types
-	@$(MAKE) --no-print-directory -j2 test-ordinary test-quiet
-	@$(MAKE) --no-print-directory test-systems
-
-test-ordinary: $(VENV)/.tests
-	@nice -n 5 $(TIMED) 'tests' $(PYTEST) -m 'not compose and not quiet' --numprocesses 4 $(addprefix --ignore=,$(SYSTEMS))
-
-test-quiet: $(VENV)/.tests
-	@$(TIMED) 'tests that are not to be disturbed' $(PYTEST) -m quiet
-
-test-systems: $(VENV)/.tests
-	@$(TIMED) 'tests of whole systems' $(PYTEST) -m 'not compose and not quiet' --numprocesses 3 $(SYSTEMS)
+	@$(TIMED) 'tests' $(PYTEST) --numprocesses 4 $(addprefix --ignore=,$(SYSTEMS))
+	@$(TIMED) 'tests of whole systems' $(PYTEST) --numprocesses 3 $(SYSTEMS)
+	@$(TIMED) 'tests that need a quiet machine' $(BIN)/python -m pytest -m quiet
 
 test-faults: test-install
 	@$(BIN)/python -m tests.network.faults $(FAULTS)

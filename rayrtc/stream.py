@@ -333,9 +333,12 @@ class Stream:
             logger.info("a connection ended long ago while its outputs were asked for")
         finally:
             # in a task of its own: this reader may be cancelled, as its client has gone
+            left = None
             room = len(self._calls) < MAX_UNAWAITED  # else the next reader gets some outputs twice
             if last is not None and self._cluster is cluster and room:
-                self._call(webrtc_id, lambda cluster: cluster.places.leave(webrtc_id, last))
+                left = self._call(webrtc_id, lambda cluster: cluster.places.leave(webrtc_id, last))
+        if left is not None:  # a client that sees the end may be back at once
+            await asyncio.wait([asyncio.ensure_future(left)], timeout=CALL_TIMEOUT)
 
     async def fetch_latest_output(
         self, webrtc_id: str, timeout: float = FETCH_TIMEOUT

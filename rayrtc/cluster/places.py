@@ -5,6 +5,7 @@ connection. Where its route sends no event ids, as in the specification's exampl
 what it has.
 """
 
+import asyncio
 from typing import Any, Final
 
 from redis.asyncio import Redis
@@ -12,7 +13,6 @@ from redis.asyncio import Redis
 from rayrtc.cluster.keys import Keys
 from rayrtc.cluster.models import ConnectionRecord
 from rayrtc.cluster.output_reader import parse_cursor
-from rayrtc.cluster.redis import load_script
 from rayrtc.settings import Settings
 
 TTL: Final = 600
@@ -27,7 +27,6 @@ class Places:
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis = redis
         self._keys = Keys(settings.cluster)
-        self._leave = load_script(redis, "leave_place")
 
     async def take(self, record: ConnectionRecord) -> str | None:
         """The id of the last output that a reader who left has had, for one new reader alone.
@@ -42,4 +41,7 @@ class Places:
 
     async def leave(self, connection_id: str, entry_id: str) -> None:
         """Note that a reader left after the output `entry_id`."""
-        await self._leave(keys=[self._keys.places(connection_id)], args=[entry_id, PLACES_MAX, TTL])
+        key = self._keys.places(connection_id)
+        pushed: Any = self._redis.lpush(key, entry_id)
+        trimmed: Any = self._redis.ltrim(key, 0, PLACES_MAX - 1)
+        await asyncio.gather(pushed, trimmed, self._redis.expire(key, TTL))

@@ -13,6 +13,7 @@ from fastapi.responses import StreamingResponse
 
 from rayrtc import Stream, stream
 from rayrtc.cluster.models import EndReason
+from rayrtc.cluster.places import Places
 from tests.control_plane.conftest import Replica, Workers, make_stream
 from tests.e2e.sse import Reader
 
@@ -81,6 +82,30 @@ async def test_after_the_end_nothing_comes_twice(
     await anew.wait_for(1)
     assert seen(anew) == [2]
     await anew.close()
+
+
+async def test_who_comes_back_at_once_finds_its_place(
+    replica: Replica, workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long Redis takes to note it: the client sees the end after that."""
+    leave = Places.leave
+
+    async def slow(places: Places, connection_id: str, entry_id: str) -> None:
+        await asyncio.sleep(0.5)
+        await leave(places, connection_id, entry_id)
+
+    monkeypatch.setattr(Places, "leave", slow)
+    monkeypatch.setattr(stream, "READER_WAIT", 0.2)
+    (worker,) = await workers(1)
+    api = await replica(application())
+    await api.offer("alice")
+    reader = Reader(api.url + "/updates", "alice")
+    await worker.put("alice", "[1]")
+    await worker.close("alice", EndReason.CLIENT_CLOSED)
+    await asyncio.wait_for(reader.task, 5)
+    again = Reader(api.url + "/updates", "alice")
+    await asyncio.wait_for(again.task, 5)
+    assert (seen(reader), seen(again)) == ([1], [])
 
 
 async def test_readers_at_the_same_time_get_everything(replica: Replica, workers: Workers) -> None:

@@ -1,6 +1,7 @@
 """The first call: can the deployment be reached, by which address, and what does it send back."""
 
 import asyncio
+import contextlib
 
 import aiohttp
 
@@ -37,10 +38,9 @@ async def probe(target: Target) -> Target:
             found = {"addresses": [_local_address(call)]}
             return target.model_copy(update=found | await _listen(call))
         finally:
-            try:
-                await asyncio.wait_for(call.close(), FINISH_TIMEOUT)
-            except TimeoutError:
-                pass  # nobody is there any more
+            with contextlib.suppress(TimeoutError):  # nobody is there any more
+                async with asyncio.timeout(FINISH_TIMEOUT):
+                    await call.close()
 
 
 async def _connect(call: Call, session: aiohttp.ClientSession, target: Target) -> None:

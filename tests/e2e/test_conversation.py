@@ -90,7 +90,7 @@ async def test_an_endless_reply_of_a_coroutine_falls_silent_when_the_caller_goes
     talkers: Stack, tmp_path: Path
 ) -> None:
     spoken = conversation()[:3]
-    sounds = [sound for utterance in spoken for sound in (utterance, room(2.2))]
+    sounds = [sound for utterance in spoken for sound in (utterance, room(3.0))]
     recorded = np.concatenate([room(0.3), *sounds])
     url = talkers.replicas["b"] + "/endless"
     async with microphone(recorded, tmp_path) as page:

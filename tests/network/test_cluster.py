@@ -83,17 +83,11 @@ async def test_a_node_that_leaves_cuts_no_call(cluster: Cluster) -> None:
     loop = asyncio.get_running_loop()
     hosts = {cluster.network[node].address for node in NODES}
 
-    async def ready() -> set[str]:
-        """Hosts with a worker that is not busy, as one is whose processor others have."""
-        workers = await cluster.workers()
-        return {w.host for w in workers if "default" in w.streams and w.load < 0.5}
-
     try:
-        async with asyncio.timeout(30):
-            while await ready() != hosts:
-                await asyncio.sleep(0.1)
-        await callers.fill(6)
-        assert {caller.host for caller in callers.all} == hosts, "calls go to both nodes"
+        async with asyncio.timeout(60):
+            # new calls go where the processors have the least to do
+            while {caller.host for caller in callers.all} != hosts:
+                await callers.fill(len(callers.all) + 3)
         there = [c for c in callers.all if c.host == cluster.network["two"].address]
         begin = loop.time()
         cluster.kill("two", signal.SIGTERM)

@@ -22,9 +22,6 @@ INPUT_SECONDS = 1.0
 HUSH_FRAMES = 5
 """Frames of silence after a `clear`. Without them Chromium's jitter buffer goes on with the last
 sound for 0.1 s and fades it out over another 0.15 s; one may be lost on the way."""
-LEAD = FRAME_TIME
-"""Seconds that a frame may be sent ahead of its time: what a handler emits at its own pace is sent
-as it comes, without waiting for the clock."""
 
 InputFrame = tuple[int, NDArray[np.int16]]
 
@@ -119,7 +116,7 @@ class AudioOutput(Playback, MediaStreamTrack):
     def __init__(self, loop: asyncio.AbstractEventLoop, opus: OpusOptions | None = None) -> None:
         self.opus = opus or OpusOptions()
         MediaStreamTrack.__init__(self)
-        Playback.__init__(self, loop, RATES, stereo=True, lead=LEAD, hush=HUSH_FRAMES)
+        Playback.__init__(self, loop, RATES, stereo=True, hush=HUSH_FRAMES)
 
     def stop(self) -> None:
         """End the track and all waiting. Called on the loop."""

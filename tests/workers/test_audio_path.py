@@ -92,7 +92,7 @@ async def test_a_synchronous_handlers_sound_leaves_on_its_thread_while_the_loop_
 ) -> None:
     """Both use one SRTP session: a packet of theirs that is damaged is lost at the client."""
     # what comes in a burst on a loaded test machine is due as well, and does not wait for the clock
-    monkeypatch.setattr("workers.audio.LEAD", 10.0)
+    monkeypatch.setattr("workers.playback._EARLY", 10.0)
     async with hosting(Echo()) as host, calling(host) as (client, connection):
         reports = 0
         senders = set()

@@ -80,6 +80,8 @@ def with_everything(project: Project) -> None:
         seen("refused: " + asyncio.run(calls.turn_refuses(project)))
     with check("both control-plane replicas serve the one port") as seen:
         seen(checks.both_replicas_are_used(project))
+    with check("a call with an input and its outputs") as seen:
+        seen(asyncio.run(calls.through_the_port(project)))
     with check("`--scale control-plane=2 --scale workers=2`: a second node joins"):
         scaled = ("--scale", "control-plane=2", "--scale", "workers=2")
         project.compose("up", "--detach", *scaled, timeout=180)

@@ -226,12 +226,12 @@ class Peer:
     def decrypt(self) -> list[tuple[float, bytes]]:
         """Time and RTP packet of all authentic packets that were recorded; only once."""
         decrypted: list[tuple[float, bytes]] = []
-        received, self.received = self.received, []
-        for arrival, data in received:
+        for arrival, data in self.received:
             try:
                 decrypted.append((arrival, self._unprotect(data)))
             except pylibsrtp.Error:
                 continue  # not authentic, or twice the same
+        self.received = []
         return decrypted
 
     async def _report_for_ever(self) -> None:
@@ -240,8 +240,7 @@ class Peer:
             await asyncio.sleep(REPORT_INTERVAL)
             if self._latest is None:
                 continue
-            if not self._recording:
-                self._follow(self._latest)
+            self._follow(self._latest)
             header = parse_header(self._latest)
             report = RtcpReceiverInfo(
                 ssrc=header.ssrc,
@@ -262,6 +261,8 @@ class Peer:
 
     def _follow(self, latest: bytes) -> None:
         """Let libsrtp see one packet a second: it has to count the turns of sequence numbers."""
+        if self._recording or self.received:
+            return  # it takes no packet that is much older than the latest
         try:
             self._unprotect(latest)
         except pylibsrtp.Error:

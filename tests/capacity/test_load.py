@@ -3,10 +3,14 @@
 import asyncio
 from contextlib import suppress
 
+from pylibsrtp import Policy, Session
+
 from capacity.addresses import address_towards, all_addresses
 from capacity.generators import Generators
 from capacity.pace import Pace
+from capacity.peer import Peer
 from capacity.protocol import Target
+from capacity.rtp import PacketWriter
 from tests.e2e.stack import free_port
 
 
@@ -46,3 +50,17 @@ async def test_calls_that_cannot_be_made_are_counted_and_nothing_stays() -> None
 def test_a_call_offers_the_address_that_leads_to_the_worker() -> None:
     assert address_towards("127.0.0.1", 9) == "127.0.0.1"
     assert all_addresses()[-1] == "127.0.0.1"
+
+
+async def test_what_was_recorded_can_be_decrypted_long_after() -> None:
+    """Broken, all packets of a caller would count as lost that is looked at a second later."""
+    key = bytes(range(30))
+    sender = Session(Policy(key=key, ssrc_type=Policy.SSRC_ANY_OUTBOUND))
+    writer = PacketWriter(111, 5)
+    packets = [sender.protect(writer.packet(b"sound", at * 960, marker=False)) for at in range(500)]
+    peer = Peer("http://127.0.0.1:9")
+    peer._unprotect = Session(Policy(key=key, ssrc_type=Policy.SSRC_ANY_INBOUND)).unprotect
+    peer.received = [(0.0, packet) for packet in packets[:400]]
+    peer._follow(packets[-1])  # as its reports do, once a second
+    assert len(peer.decrypt()) == 400
+    await peer.close()

@@ -87,6 +87,7 @@ async def test_a_node_that_leaves_cuts_no_call(cluster: Cluster) -> None:
         async with asyncio.timeout(60):
             # new calls go where the processors have the least to do
             while {caller.host for caller in callers.all} != hosts:
+                assert len(callers.all) < 24, "calls go to both nodes before a worker is full"
                 await callers.fill(len(callers.all) + 3)
         there = [c for c in callers.all if c.host == cluster.network["two"].address]
         begin = loop.time()

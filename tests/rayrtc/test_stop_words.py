@@ -1,6 +1,7 @@
 """Stop words: the mechanism with a scripted recogniser, and the recognisers by themselves."""
 
 import asyncio
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -8,7 +9,9 @@ import numpy as np
 
 from rayrtc import ReplyOnStopWords, transcribing
 from rayrtc.stop_words import HeardStopWord, stop_word_in
+from tests.clients import FRAME, RATE
 from tests.rayrtc.test_reply_on_pause import PIECE, SILENCE, SPEECH, TURN, Call, call, on_pause
+from tests.speech import recording
 from tests.workers.host import until
 
 WORD = np.full((1, 960), 20_000, np.int16)
@@ -152,3 +155,19 @@ def test_any_speech_to_text_model_hears_stop_words() -> None:
     recogniser.reset()
     assert [recogniser.hear((48000, SILENCE[0])) for _ in range(100)] == [None] * 100
     assert len(model.lengths) == 7, "silence is not transcribed"
+
+
+def test_what_follows_the_word_in_one_breath_is_the_request() -> None:
+    """Whatever a machine does to the sound of a call: here each frame arrives."""
+    told: list[str] = []
+    handler = ReplyOnStopWords(lambda audio: None, ["computer"]).copy()
+    handler.send_message_sync = told.append
+    silence = np.zeros(RATE, np.int16)
+    heard = np.concatenate((silence, recording("computer"), silence, silence))
+    for frame in heard[: len(heard) // FRAME * FRAME].reshape(-1, 1, FRAME):
+        handler.receive((RATE, frame))
+    assert [json.loads(message)["data"] for message in told] == [
+        "computer",
+        "started_talking",
+        "pause_detected",
+    ]

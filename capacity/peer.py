@@ -6,6 +6,7 @@ a system call and little else. Uses private names of aiortc and aioice, of the v
 """
 
 import asyncio
+import threading
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -81,6 +82,7 @@ class Peer:
         self._connected = asyncio.Event()
         self._parameters: Any = None
         self._writer: PacketWriter | None = None
+        self._decrypting = threading.Lock()  # libsrtp does it in one buffer of the session
         self._unprotect: Any = None
         self._unprotect_rtcp: Any = None
         self._pc.on("connectionstatechange", self._see_state)
@@ -188,7 +190,9 @@ class Peer:
 
     def _take_reports(self, data: bytes) -> None:
         try:
-            packets = RtcpPacket.parse(self._unprotect_rtcp(data))
+            with self._decrypting:
+                report = self._unprotect_rtcp(data)
+            packets = RtcpPacket.parse(report)
         except (pylibsrtp.Error, ValueError):
             return  # not authentic, or none that we know
         self.heard_time = time.monotonic()
@@ -224,13 +228,16 @@ class Peer:
         return self.first_media_time
 
     def decrypt(self) -> list[tuple[float, bytes]]:
-        """Time and RTP packet of all authentic packets that were recorded; only once."""
+        """Time and RTP packet of all authentic packets that were recorded; only once. On any
+        thread."""
         decrypted: list[tuple[float, bytes]] = []
         for arrival, data in self.received:
             try:
-                decrypted.append((arrival, self._unprotect(data)))
+                with self._decrypting:
+                    packet = self._unprotect(data)
             except pylibsrtp.Error:
                 continue  # not authentic, or twice the same
+            decrypted.append((arrival, packet))
         self.received = []
         return decrypted
 

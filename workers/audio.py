@@ -1,6 +1,7 @@
 """Received audio on its way to a handler, and the track that plays a handler's own."""
 
 import asyncio
+from collections.abc import Awaitable
 from typing import Any
 
 import av
@@ -60,14 +61,17 @@ class AudioInput:
             if samples.data.size:
                 self.convert(samples.to_frame())
             return
-        data = samples.with_channels(self.channels).data
+        if samples.channels != self.channels:
+            samples = samples.with_channels(self.channels)
+        data = samples.data
         size = self.frame_size * self.channels
-        if data.size != size or self._rest.size:
-            data = np.concatenate((self._rest, data))
-            whole = data.size - data.size % size
-            self._rest = data[whole:]
-            data = data[:whole]
-        for at in range(0, data.size, size):
+        if data.size == size and not self._rest.size:  # as nearly always
+            self._frames.put((self.rate, data.reshape(1, -1)))
+            return
+        data = np.concatenate((self._rest, data))
+        whole = data.size - data.size % size
+        self._rest = data[whole:]
+        for at in range(0, whole, size):
             self._frames.put((self.rate, data[at : at + size].reshape(1, -1)))
 
     def convert(self, frame: AudioFrame) -> None:
@@ -92,9 +96,9 @@ class AudioInput:
         """The next frame, waiting on the calling thread; None after `close`."""
         return self._frames.get()
 
-    async def next(self) -> InputFrame | None:
+    def next(self) -> Awaitable[InputFrame | None]:
         """`get` for the loop."""
-        return await self._frames.next()
+        return self._frames.next()
 
     def close(self) -> None:
         """End both kinds of waiting. Called on the loop."""

@@ -68,6 +68,8 @@ class AudioSender(RtpSender):
                 return
             while (chunk := track.take(max(now, time.monotonic()))) is not None:
                 self._send(self._codec, chunk)
+                if track.next_at is None:
+                    break
             when = track.next_at
         if when is not None:
             run_on(self._loop, lambda: self._send_at(when))
@@ -102,7 +104,7 @@ class AudioSender(RtpSender):
 def _level(pcm: bytes) -> int:
     """-dBov of 16-bit samples, 0 to 127 for silence (RFC 6464, 3)."""
     samples = np.frombuffer(pcm, np.int16).astype(np.float32)
-    power = float(np.dot(samples, samples)) / samples.size
+    power = float(samples.dot(samples)) / samples.size
     if power < 1:
         return 127
     return min(127, max(0, round(-10 * math.log10(power / 32767**2))))

@@ -35,9 +35,11 @@ class Changes:
 
     def tell(self) -> None:
         """May be called from any thread, after the change."""
+        if not self._waiting:  # to wake the loop costs as much as all the rest
+            return
         if threading.get_ident() == self._thread:
             self._changed.set()
-        elif self._waiting:  # to wake the loop costs as much as all the rest
+        else:
             tell(self._loop, self._changed.set)
 
     async def until(self, done: Callable[[], bool]) -> None:

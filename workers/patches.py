@@ -59,6 +59,7 @@ USED = (
     "aiortc.rtcdtlstransport.RTCDtlsTransport._register_rtp_sender",
     "aiortc.rtcdtlstransport.RTCDtlsTransport._unregister_rtp_receiver",
     "aiortc.rtcdtlstransport.RTCDtlsTransport._unregister_rtp_sender",
+    "aiortc.rtcdtlstransport.State",
     "aiortc.rtcrtpreceiver.StreamStatistics",
     "aiortc.rtp.RtcpPsfbPacket",
     "aiortc.rtp.RtcpRtpfbPacket",

@@ -64,7 +64,9 @@ class Playback:
         self._lead = lead
         self._hush = hush
         self._writing = threading.Lock()
-        self._room = threading.Condition()  # guards what follows
+        self._lock = threading.Lock()  # guards what follows
+        self._room = threading.Condition(self._lock)
+        self._blocked = 0  # threads that wait for room
         self._pcm = bytearray()
         self._set_format(rates[-1], 1)
         self._silent = 0  # frames of silence to give out
@@ -76,7 +78,7 @@ class Playback:
         self._discards = False
         self._wanted = False  # by who takes: to be told when there is more
         self.next_at: float | None = None
-        """After `take` gave nothing: the time at which it will; None: not until more is written."""
+        """When `take` will have a frame, as far as it knew; None: not until more is written."""
         self._filled: Callable[[], None] | None = None
         self._filled_on_threads = False
         self._changes = Changes(loop)
@@ -117,31 +119,39 @@ class Playback:
         Raises:
             TypeError, ValueError: `samples` is no audio (see `workers.samples.check`).
         """
-        if self._append(check(rate, samples, layout)):
+        if self._append(check(rate, samples, layout)) and self._filled is not None:
             if self._filled_on_threads:
-                self._more()
+                self._filled()
             else:
-                tell(self._owner, self._more)
-        with self._room:
-            if self._discards:
-                self._room.wait_for(lambda: self._closed, FRAME_TIME)
-            while self.buffered > OUTPUT_SECONDS and not self._closed:
-                self._room.wait()
+                tell(self._owner, self._filled)
+        if self._discards or self.buffered > OUTPUT_SECONDS:
+            self._wait_for_room()
+
+    def _wait_for_room(self) -> None:
+        with self._lock:
+            self._blocked += 1
+            try:
+                if self._discards:
+                    self._room.wait_for(lambda: self._closed, FRAME_TIME)
+                self._room.wait_for(lambda: self.buffered <= OUTPUT_SECONDS or self._closed)
+            finally:
+                self._blocked -= 1
 
     async def write(self, rate: int, samples: NDArray[Any], layout: Layout) -> None:
         """`write_blocking` for the loop."""
-        if self._append(check(rate, samples, layout)):
-            self._more()
+        if self._append(check(rate, samples, layout)) and self._filled is not None:
+            self._filled()
         if self._discards:
             await asyncio.sleep(FRAME_TIME)
-        await self._changes.until(lambda: self.buffered <= OUTPUT_SECONDS or self._closed)
+        if self.buffered > OUTPUT_SECONDS:
+            await self._changes.until(lambda: self.buffered <= OUTPUT_SECONDS or self._closed)
 
     def take(self, now: float) -> Chunk | None:
         """The frame that is due at the time `now` (`time.monotonic`), filled up with silence; None
         when there is none. Called by one thread at a time."""
-        with self._room:
-            if not self._is_due(now):
-                self.next_at = self._when()
+        with self._lock:
+            self._look_ahead(now)
+            if self.next_at is None or now < self.next_at - _EARLY:
                 return None
             gap = 0.0
             if self._due is None or now > self._due + self._lead + _LATE:
@@ -158,31 +168,24 @@ class Playback:
             pcm = bytes(self._pcm[: self._frame_bytes]).ljust(self._frame_bytes, b"\0")
             del self._pcm[: self._frame_bytes]
             chunk = Chunk(self._rate, self._channels, pcm, gap)
-            self._room.notify_all()
+            self._look_ahead(now)
+            if self._blocked:
+                self._room.notify_all()
         self._changes.tell()
         return chunk
 
-    def _is_due(self, now: float) -> bool:
+    def _look_ahead(self, now: float) -> None:
         size = len(self._pcm)
         self._wanted = size < self._frame_bytes
         if self._closed or not (size or self._silent > 0):
-            return False
+            self.next_at = None
+            return
+        self.next_at = self._due or 0.0
         if 0 < size < self._frame_bytes:
             # a handler that emits less than a frame at once has the time of a frame to go on
             if self._rest_by is None:
                 self._rest_by = now + FRAME_TIME
-            if now < self._rest_by - _EARLY:
-                return False
-        return self._due is None or now >= self._due - _EARLY
-
-    def _when(self) -> float | None:
-        size = len(self._pcm)
-        if self._closed or not (size or self._silent > 0):
-            return None
-        due = self._due or 0.0
-        if 0 < size < self._frame_bytes and self._rest_by is not None:
-            return max(due, self._rest_by)
-        return due
+            self.next_at = max(self.next_at, self._rest_by)
 
     async def drained(self) -> None:
         """Wait until everything written was played."""
@@ -193,7 +196,7 @@ class Playback:
 
     def clear(self) -> None:
         """Drop what was not played yet. May be called from any thread."""
-        with self._room:
+        with self._lock:
             if self.playing:
                 self._silent = self._hush
             self._pcm.clear()
@@ -204,7 +207,7 @@ class Playback:
 
     def stop(self) -> None:
         """End all waiting. Called on the loop."""
-        with self._room:
+        with self._lock:
             self._closed = True
             self._pcm.clear()
             self._room.notify_all()
@@ -221,26 +224,27 @@ class Playback:
             return False
         with self._writing:
             cleared = self._cleared
-            samples = samples.with_channels(min(samples.channels, self._most_channels))
-            self._adopt(samples)
-            samples = samples.with_channels(self._channels)
+            if samples.rate != self._rate or samples.channels != self._channels:
+                samples = self._adopt(samples)
             if samples.rate == self._rate:
                 pcm = samples.data.tobytes()
             else:
                 converted = self._resampler.resample(samples.to_frame())
                 pcm = b"".join(part.to_ndarray().tobytes() for part in converted)
-            with self._room:
+            with self._lock:
                 if self._closed or cleared != self._cleared:
                     return False  # a `clear` during the conversion means this audio too
                 self._pcm += pcm
                 wanted, self._wanted = self._wanted, False
         return wanted
 
-    def _adopt(self, samples: Samples) -> None:
-        """Play as is emitted from now on, if nothing else is waiting to be played."""
+    def _adopt(self, samples: Samples) -> Samples:
+        """Play as is emitted from now on, if nothing else is waiting to be played; the samples with
+        the channels that are played."""
+        samples = samples.with_channels(min(samples.channels, self._most_channels))
         rate = samples.rate if samples.rate in self._rates else self._rates[-1]
-        if (rate, samples.channels) == (self._rate, self._channels):
-            return
-        with self._room:
-            if not self._pcm:
-                self._set_format(rate, samples.channels)
+        if (rate, samples.channels) != (self._rate, self._channels):
+            with self._lock:
+                if not self._pcm:
+                    self._set_format(rate, samples.channels)
+        return samples.with_channels(self._channels)

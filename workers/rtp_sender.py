@@ -11,6 +11,7 @@ import uuid
 from typing import Any
 
 from aiortc import MediaStreamTrack, RTCDtlsTransport, clock
+from aiortc.rtcdtlstransport import State
 from aiortc.rtcrtpparameters import RTCRtpSendParameters
 from aiortc.rtp import (
     RtcpByePacket,
@@ -142,7 +143,8 @@ class RtpSender:
 
     @property
     def _can_send(self) -> bool:
-        return self._enabled and self.transport.state == "connected"
+        # aiortc's `state` makes a string of it each time
+        return self._enabled and self.transport._state is State.CONNECTED
 
     def _send_packet(self, payload: bytes, timestamp: int, marker: bool, level: int = 0) -> bytes:
         """Send a payload; the packet as it was before its encryption.

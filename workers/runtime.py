@@ -23,7 +23,9 @@ from prometheus_client import Counter
 from rayrtc.cluster import codec
 from rayrtc.errors import ConnectionClosed, TooLarge
 from rayrtc.messages import (
+    AdditionalOutputs,
     Channel,
+    CloseStream,
     Context,
     WebRTCError,
     create_message,
@@ -31,7 +33,6 @@ from rayrtc.messages import (
     current_context,
 )
 from workers.calls import Call, current_call
-from workers.emitted import Emitted
 from workers.handler_times import ConnectionTimes
 from workers.media import Media
 
@@ -156,11 +157,9 @@ class Runtime(ABC):
             self._done = True
             self._on_loop(self._session.fail)
 
-    def _put_outputs(self, emitted: Emitted) -> None:
-        if emitted.outputs is None:
-            return
+    def _put_outputs(self, outputs: AdditionalOutputs) -> None:
         try:
-            encoded = codec.encode(emitted.outputs.args, self._payload_max)
+            encoded = codec.encode(outputs.args, self._payload_max)
         except (TypeError, ValueError, TooLarge) as error:
             self._failed("outputs", error)
             return
@@ -177,7 +176,7 @@ class Runtime(ABC):
     def _room(self) -> bool:
         return self._unstored < MAX_UNSTORED
 
-    def _end(self, emitted: Emitted) -> None:
-        if emitted.close is not None and not self._done:
+    def _end(self, close: CloseStream) -> None:
+        if not self._done:
             self._done = True
-            self._on_loop(self._session.play_out, emitted.close.msg)
+            self._on_loop(self._session.play_out, close.msg)

@@ -102,7 +102,8 @@ class Tasks(Runtime):
         """Pass on what the handler emitted; whether it was nothing."""
         if self._done:
             return True
-        self._put_outputs(emitted)
+        if emitted.outputs is not None:
+            self._put_outputs(emitted.outputs)
         if emitted.frame is not None and (output := self._media.video_output) is not None:
             frame = await self._loop.run_in_executor(
                 self._converter, output.to_frame, emitted.frame
@@ -110,7 +111,8 @@ class Tasks(Runtime):
             await output.write(frame)
         if emitted.audio is not None and self._media.output is not None:
             await self._media.output.write(*emitted.audio)
-        self._end(emitted)
+        if emitted.close is not None:
+            self._end(emitted.close)
         if emitted.outputs is not None and not self._room():
             await asyncio.sleep(STORE_TIME)
         return emitted.empty

@@ -109,7 +109,8 @@ class Threads(Runtime):
         """
         if self._done:
             return True
-        self._put_outputs(emitted)
+        if emitted.outputs is not None:
+            self._put_outputs(emitted.outputs)
         if emitted.frame is not None and (output := self._media.video_output) is not None:
             frame = output.to_frame(emitted.frame)
             if wait:
@@ -118,7 +119,8 @@ class Threads(Runtime):
                 output.show(frame)
         if emitted.audio is not None and self._media.output is not None:
             self._media.output.write_blocking(*emitted.audio)
-        self._end(emitted)
+        if emitted.close is not None:
+            self._end(emitted.close)
         if emitted.outputs is not None:
             with self._storing:
                 self._storing.wait_for(self._room, STORE_TIME)

@@ -43,7 +43,6 @@ class WaitingFrames(Generic[Frame]):
         with self._lock:
             if self._closed:
                 return
-            self._drop_old()
             if len(self._frames) >= self._limit:
                 self._drop()
             self._frames.append((monotonic(), frame))

@@ -70,7 +70,7 @@ PYTEST := $(BIN)/python -m pytest -m 'not compose and not quiet' --dist loadgrou
 test: test-install
 	@$(TIMED) 'lint' $(MAKE) --no-print-directory lint
 	@$(TIMED) 'types' $(MAKE) --no-print-directory types
-	@$(TIMED) 'tests' $(PYTEST) --numprocesses 4 $(addprefix --ignore=,$(SYSTEMS))
+	@$(TIMED) 'tests' $(PYTEST) --numprocesses 6 $(addprefix --ignore=,$(SYSTEMS))
 	@$(TIMED) 'tests of whole systems' $(PYTEST) --numprocesses 3 $(SYSTEMS)
 	@$(TIMED) 'tests that need a quiet machine' $(BIN)/python -m pytest -m quiet
 

@@ -90,7 +90,8 @@ class WaitingFrames(Generic[Frame]):
     def _take(self) -> Frame | None:
         if self._closed:
             return None
-        self._drop_old()
+        if len(self._frames) > 1:
+            self._drop_old()
         return self._frames.popleft()[1]
 
     def _drop_old(self) -> None:

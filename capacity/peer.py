@@ -191,8 +191,8 @@ class Peer:
     def _take_reports(self, data: bytes) -> None:
         try:
             with self._decrypting:
-                report = self._unprotect_rtcp(data)
-            packets = RtcpPacket.parse(report)
+                decrypted = self._unprotect_rtcp(data)
+            packets = RtcpPacket.parse(decrypted)
         except (pylibsrtp.Error, ValueError):
             return  # not authentic, or none that we know
         self.heard_time = time.monotonic()
@@ -271,7 +271,8 @@ class Peer:
         if self._recording or self.received:
             return  # it takes no packet that is much older than the latest
         try:
-            self._unprotect(latest)
+            with self._decrypting:
+                self._unprotect(latest)
         except pylibsrtp.Error:
             pass  # nothing has come since the last one
 

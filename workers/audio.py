@@ -1,7 +1,7 @@
 """Received audio on its way to a handler, and the track that plays a handler's own."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Coroutine
 from typing import Any
 
 import av
@@ -96,7 +96,7 @@ class AudioInput:
         """The next frame, waiting on the calling thread; None after `close`."""
         return self._frames.get()
 
-    def next(self) -> Awaitable[InputFrame | None]:
+    def next(self) -> Coroutine[Any, Any, InputFrame | None]:
         """`get` for the loop."""
         return self._frames.next()
 

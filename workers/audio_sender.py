@@ -3,6 +3,7 @@
 import math
 import threading
 import time
+import warnings
 
 import numpy as np
 from aiortc import MediaStreamTrack, RTCDtlsTransport
@@ -20,6 +21,11 @@ from workers.pacer import TICK, pacer_of
 from workers.playback import FRAME_TIME, Chunk
 from workers.rtp_sender import RtpSender
 from workers.samples import Samples
+
+with warnings.catch_warnings():
+    # Python has it until 3.12, audioop-lts from then on
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import audioop
 
 frames_uncoded = Counter(
     "rayrtc_worker_audio_frames_uncoded_total",
@@ -68,7 +74,7 @@ class AudioSender(RtpSender):
                 return
             while (chunk := track.take(max(now, time.monotonic()))) is not None:
                 self._send(self._codec, chunk)
-                if track.next_at is None:
+                if track.next_at is None:  # nothing is left
                     break
             when = track.next_at
         if when is not None:
@@ -103,11 +109,10 @@ class AudioSender(RtpSender):
 
 def _level(pcm: bytes) -> int:
     """-dBov of 16-bit samples, 0 to 127 for silence (RFC 6464, 3)."""
-    samples = np.frombuffer(pcm, np.int16).astype(np.float32)
-    power = float(samples.dot(samples)) / samples.size
-    if power < 1:
+    root_mean_square = audioop.rms(pcm, 2)
+    if not root_mean_square:
         return 127
-    return min(127, max(0, round(-10 * math.log10(power / 32767**2))))
+    return min(127, max(0, round(-20 * math.log10(root_mean_square / 32767))))
 
 
 class _OpusCodec:

@@ -126,8 +126,8 @@ class SharedPortConnection(aioice.Connection):
         """Send a datagram to the other side; it is lost where there is no way. On any thread."""
         if (pair := self._nominated.get(1)) is None:
             drop("not_sent")
-        elif isinstance(pair.protocol, SharedPortProtocol):
-            pair.protocol.transport.sendto(data, pair.remote_addr)
+        elif isinstance(protocol := pair.protocol, SharedPortProtocol):
+            protocol.send(data, pair.remote_addr)
         else:  # relayed, by coroutines of the loop
             run_on(self._loop, lambda: pair.protocol.transport.sendto(data, pair.remote_addr))
 
@@ -147,7 +147,11 @@ class SharedPortConnection(aioice.Connection):
 
 
 class SharedPortProtocol(aioice.ice.StunProtocol):
-    """What a connection sees of the shared port at one local address."""
+    """What a connection sees of the shared port at one local address.
+
+    Attributes:
+        send: sends a datagram to an address; none after the end.
+    """
 
     receiver: SharedPortConnection
 
@@ -158,6 +162,7 @@ class SharedPortProtocol(aioice.ice.StunProtocol):
         self.local_candidate = candidate
         self.key = connection.local_password.encode()
         self.routes: set[Address] = set()
+        self.send = local.send
         self._local = local
         self._user = connection.local_username.encode()
         local.add(self._user, self)
@@ -184,7 +189,7 @@ class SharedPortProtocol(aioice.ice.StunProtocol):
             transactions.pop(request.transaction_id, None)
 
     async def send_data(self, data: bytes, addr: Address) -> None:
-        self._local.send(data, addr)
+        self.send(data, addr)
 
 
 class _SharedTransport(asyncio.DatagramTransport):
@@ -198,12 +203,12 @@ class _SharedTransport(asyncio.DatagramTransport):
         self._closing = False
 
     def sendto(self, data: Any, addr: Any = None) -> None:
-        if not self._closing:
-            self._local.send(data, addr)
+        self._protocol.send(data, addr)
 
     def close(self) -> None:
         if not self._closing:
             self._closing = True
+            self._protocol.send = _send_nothing
             self._local.remove(self._user, self._protocol)
             asyncio.get_running_loop().call_soon(self._protocol.connection_lost, None)
 
@@ -212,6 +217,10 @@ class _SharedTransport(asyncio.DatagramTransport):
 
     def is_closing(self) -> bool:
         return self._closing
+
+
+def _send_nothing(data: bytes, address: Address) -> None:
+    """The connection has ended."""
 
 
 def create_connection(*args: Any, **options: Any) -> aioice.Connection:

@@ -64,8 +64,8 @@ class Playback:
         self._lead = lead
         self._hush = hush
         self._writing = threading.Lock()
-        self._lock = threading.Lock()  # guards what follows
-        self._room = threading.Condition(self._lock)
+        self._guard = threading.RLock()  # of what follows
+        self._room = threading.Condition(self._guard)
         self._blocked = 0  # threads that wait for room
         self._pcm = bytearray()
         self._set_format(rates[-1], 1)
@@ -78,7 +78,8 @@ class Playback:
         self._discards = False
         self._wanted = False  # by who takes: to be told when there is more
         self.next_at: float | None = None
-        """When `take` will have a frame, as far as it knew; None: not until more is written."""
+        """When `take` will have a frame, as the last one saw it; None: not until more is written,
+        which `on_filled` tells."""
         self._filled: Callable[[], None] | None = None
         self._filled_on_threads = False
         self._changes = Changes(loop)
@@ -91,7 +92,7 @@ class Playback:
         self._frame_bytes = round(self._byte_rate * FRAME_TIME)
 
     def on_filled(self, filled: Callable[[], None], on_threads: bool = False) -> None:
-        """Call `filled` when there is more, after `take` had nothing.
+        """Call `filled` when there is more, after `take` left less than a frame.
 
         Args:
             on_threads: whether it may be called on the thread that wrote; else it is on the loop.
@@ -128,7 +129,7 @@ class Playback:
             self._wait_for_room()
 
     def _wait_for_room(self) -> None:
-        with self._lock:
+        with self._guard:
             self._blocked += 1
             try:
                 if self._discards:
@@ -149,7 +150,7 @@ class Playback:
     def take(self, now: float) -> Chunk | None:
         """The frame that is due at the time `now` (`time.monotonic`), filled up with silence; None
         when there is none. Called by one thread at a time."""
-        with self._lock:
+        with self._guard:
             self._look_ahead(now)
             if self.next_at is None or now < self.next_at - _EARLY:
                 return None
@@ -165,8 +166,12 @@ class Playback:
                 self._heard_until = self._due + self._lead
             else:
                 self._silent -= 1
-            pcm = bytes(self._pcm[: self._frame_bytes]).ljust(self._frame_bytes, b"\0")
-            del self._pcm[: self._frame_bytes]
+            if len(self._pcm) == self._frame_bytes:  # of a handler that emits frames
+                pcm = bytes(self._pcm)
+                self._pcm.clear()
+            else:
+                pcm = bytes(self._pcm[: self._frame_bytes]).ljust(self._frame_bytes, b"\0")
+                del self._pcm[: self._frame_bytes]
             chunk = Chunk(self._rate, self._channels, pcm, gap)
             self._look_ahead(now)
             if self._blocked:
@@ -196,7 +201,7 @@ class Playback:
 
     def clear(self) -> None:
         """Drop what was not played yet. May be called from any thread."""
-        with self._lock:
+        with self._guard:
             if self.playing:
                 self._silent = self._hush
             self._pcm.clear()
@@ -207,7 +212,7 @@ class Playback:
 
     def stop(self) -> None:
         """End all waiting. Called on the loop."""
-        with self._lock:
+        with self._guard:
             self._closed = True
             self._pcm.clear()
             self._room.notify_all()
@@ -231,7 +236,7 @@ class Playback:
             else:
                 converted = self._resampler.resample(samples.to_frame())
                 pcm = b"".join(part.to_ndarray().tobytes() for part in converted)
-            with self._lock:
+            with self._guard:
                 if self._closed or cleared != self._cleared:
                     return False  # a `clear` during the conversion means this audio too
                 self._pcm += pcm
@@ -244,7 +249,7 @@ class Playback:
         samples = samples.with_channels(min(samples.channels, self._most_channels))
         rate = samples.rate if samples.rate in self._rates else self._rates[-1]
         if (rate, samples.channels) != (self._rate, self._channels):
-            with self._lock:
+            with self._guard:
                 if not self._pcm:
                     self._set_format(rate, samples.channels)
         return samples.with_channels(self._channels)

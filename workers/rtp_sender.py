@@ -27,7 +27,7 @@ from aiortc.utils import random16, random32
 
 from workers.media_metrics import Tally, round_trip_seconds
 from workers.rtp import Header, ntp_time
-from workers.rtp_transport import send_rtcp, send_rtp
+from workers.rtp_transport import connection_of, send_rtcp, send_rtp
 
 REPORT_INTERVAL = 1.0
 """Seconds between two sender reports, times 0.5 to 1.5 (RFC 3550, 6.3.1)."""
@@ -92,6 +92,7 @@ class RtpSender:
             codec.payloadType, self._ssrc, parameters.muxId, parameters.headerExtensions
         )
         self._cname = parameters.rtcp.cname or ""
+        self._connection = connection_of(self.transport)
         self.transport._register_rtp_sender(self, parameters)
         self._reporting = asyncio.create_task(self._report())
         self._begin(parameters)
@@ -154,7 +155,7 @@ class RtpSender:
         """
         assert self._header is not None
         packet = self._header.pack(self._number, timestamp, marker, level) + payload
-        send_rtp(self.transport, packet)
+        send_rtp(self.transport, self._connection, packet)
         self._number = (self._number + 1) & 0xFFFF
         self._sent = time.time(), timestamp  # before it counts: a report may be made meanwhile
         self._packets += 1

@@ -16,9 +16,8 @@ def connection_of(transport: RTCDtlsTransport) -> SharedPortConnection:
     return connection
 
 
-def send_rtp(transport: RTCDtlsTransport, packet: bytes) -> None:
-    """Send a packet; the transport has to be connected."""
-    connection = connection_of(transport)
+def send_rtp(transport: RTCDtlsTransport, connection: SharedPortConnection, packet: bytes) -> None:
+    """Send a packet; the transport, of which `connection` is the way, has to be connected."""
     with connection.encrypting:
         data = transport._tx_srtp.protect(packet)
     connection.send_now(data)

@@ -174,4 +174,4 @@ class VideoSender(RtpSender):
             number = self._resent_number
             self._resent_number = (number + 1) & 0xFFFF
         packet = head.pack(number, sent.timestamp, sent.marker, 0) + payload
-        send_rtp(self.transport, packet)
+        send_rtp(self.transport, self._connection, packet)

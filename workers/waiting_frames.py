@@ -43,6 +43,8 @@ class WaitingFrames(Generic[Frame]):
         with self._lock:
             if self._closed:
                 return
+            if len(self._frames) > 1:
+                self._drop_old()
             if len(self._frames) >= self._limit:
                 self._drop()
             self._frames.append((monotonic(), frame))

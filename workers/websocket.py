@@ -190,7 +190,7 @@ class WebSocket(Transport):
                 self._waits_for_room = True
                 self._events.spawn(self._play_on())
                 return
-            if self._output.next_at is None:
+            if self._output.next_at is None:  # nothing is left
                 break
         when = self._output.next_at
         if when is not None and (self._next is None or when < self._next - TICK):

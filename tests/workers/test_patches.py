@@ -8,6 +8,7 @@ from pathlib import Path
 import aioice.ice
 import aiortc
 import aiortc.codecs
+import aiortc.rtcdtlstransport
 import aiortc.rtcicetransport
 import av
 import numpy as np
@@ -64,6 +65,15 @@ def test_aiortc_and_aioice_ask_for_what_is_replaced() -> None:
     shape = inspect.signature(aioice.ice.StunProtocol.request)
     parameters = ["self", "request", "addr", "integrity_key", "retransmissions"]
     assert list(shape.parameters) == parameters
+
+
+async def test_the_state_of_a_transport_is_where_senders_look() -> None:
+    """Elsewhere, nothing would be sent."""
+    transport = aiortc.RTCDtlsTransport(
+        aiortc.RTCIceTransport(aiortc.RTCIceGatherer([])),
+        [aiortc.RTCCertificate.generateCertificate()],
+    )
+    assert transport._state is aiortc.rtcdtlstransport.State.NEW
 
 
 async def test_peer_connections_of_handlers_keep_sockets_of_their_own() -> None:

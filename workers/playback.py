@@ -180,6 +180,7 @@ class Playback:
         return chunk
 
     def _look_ahead(self, now: float) -> None:
+        """See when there is a frame to take, and whether to be told of more."""
         size = len(self._pcm)
         self._wanted = size < self._frame_bytes
         if self._closed or not (size or self._silent > 0):

@@ -43,8 +43,7 @@ class WaitingFrames(Generic[Frame]):
         with self._lock:
             if self._closed:
                 return
-            if len(self._frames) > 1:
-                self._drop_old()
+            self._drop_old()
             if len(self._frames) >= self._limit:
                 self._drop()
             self._frames.append((monotonic(), frame))
@@ -92,13 +91,11 @@ class WaitingFrames(Generic[Frame]):
     def _take(self) -> Frame | None:
         if self._closed:
             return None
-        if len(self._frames) > 1:
-            self._drop_old()
+        self._drop_old()
         return self._frames.popleft()[1]
 
     def _drop_old(self) -> None:
-        oldest = monotonic() - self._max_age
-        while len(self._frames) > 1 and self._frames[0][0] < oldest:
+        while len(self._frames) > 1 and self._frames[0][0] < monotonic() - self._max_age:
             self._drop()
 
     def _drop(self) -> None:

@@ -19,7 +19,8 @@ from watchfiles import PythonFilter, awatch
 
 from rayrtc import events
 from rayrtc.descendants import Descendants, adopt_orphans, die_with_parent
-from rayrtc.embedded_redis import find_server, free_port
+from rayrtc.embedded_redis import find_server
+from rayrtc.free_port import free_port
 from rayrtc.preflight import check_port, source_folder
 from rayrtc.service_process import LINE_MAX, inherited, python_command
 from rayrtc.settings import Settings

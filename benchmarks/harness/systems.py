@@ -13,9 +13,9 @@ from typing import Self
 import httpx
 
 from benchmarks.harness.environments import ROOT, python_of
-from benchmarks.harness.ports import free_port
 from benchmarks.harness.process_tree import Roots
 from rayrtc.descendants import die_with_parent
+from rayrtc.free_port import free_port
 from tests.e2e.stack import Stack, wait_until
 
 START_TIMEOUT = 90.0
@@ -168,11 +168,7 @@ class Rayrtc(System):
         super().__init__()
         self.workers = workers
         self.stack = Stack("benchmarks.servers.handler_app:app", workers=workers)
-        self.stack.redis_port = free_port()
-        self.stack.metrics_port = free_port()
         self.stack.env.update(
-            RAYRTC_REDIS_URL=f"redis://127.0.0.1:{self.stack.redis_port}/0",
-            RAYRTC_METRICS_PORT=str(self.stack.metrics_port),
             RAYRTC_LOG_LEVEL="warning",
             BENCH_SYSTEM=self.name,
             BENCH_RECORDS=str(self.records),
@@ -187,7 +183,7 @@ class Rayrtc(System):
     def start(self) -> None:
         self.stack.start_redis()
         self.stack.start_workers()
-        self.url = self.stack.start_replica("a", port=free_port())
+        self.url = self.stack.start_replica("a")
         self.stack.wait_ready(START_TIMEOUT)
 
     def stop(self) -> None:

@@ -10,7 +10,7 @@ from capacity.command import BenchError, bench
 from capacity.protocol import Calls, CallSample, Sample, Target
 from capacity.quality import Bounds, Quality
 from capacity.report import Report, Step
-from tests.e2e.stack import free_port
+from rayrtc.free_port import free_port
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from capacity.pace import Pace
 from capacity.peer import Peer
 from capacity.protocol import Target
 from capacity.rtp import PacketWriter
-from tests.e2e.stack import free_port
+from rayrtc.free_port import free_port
 
 
 async def test_callers_send_evenly_and_stop_when_they_are_taken_out() -> None:

@@ -11,7 +11,7 @@ from rayrtc.cluster.client import Cluster
 from rayrtc.cluster.inputs import InputReader
 from rayrtc.cluster.models import EndReason, InputEntry, OutputEntry
 from rayrtc.cluster.outputs import OutputWriter
-from rayrtc.embedded_redis import free_port
+from rayrtc.free_port import free_port
 from rayrtc.settings import Settings
 from tests.cluster.conftest import eventually, live, make_lease, make_settings
 from tests.redis_server import RedisServer

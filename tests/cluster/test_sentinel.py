@@ -15,7 +15,8 @@ from rayrtc.cluster.models import InputEntry
 from rayrtc.cluster.redis import RedisPools
 from rayrtc.cluster.registry import Registry
 from rayrtc.descendants import die_with_parent
-from rayrtc.embedded_redis import find_server, free_port
+from rayrtc.embedded_redis import find_server
+from rayrtc.free_port import free_port
 from rayrtc.redis_url import parse
 from tests.cluster.conftest import eventually, live, make_lease, make_settings
 from tests.redis_server import RedisServer

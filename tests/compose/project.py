@@ -5,13 +5,14 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from rayrtc.free_port import free_port
 
 ROOT = Path(__file__).parents[2]
 NAME = "rayrtccheck"
@@ -24,12 +25,6 @@ VARIABLES = {
     "COMPOSE_FILE",
     "COMPOSE_PROFILES",
 }
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def wait_until(condition: Callable[[], Any], timeout: float, what: str) -> Any:

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.e2e.stack import ROOT, free_port
+from rayrtc.free_port import free_port
+from tests.e2e.stack import ROOT
 
 COMMAND = [sys.executable, "-m", "rayrtc.cli", "dev", "tests.conformance.app:app"]
 START_TIMEOUT = 180.0

@@ -14,9 +14,10 @@ from fastapi import FastAPI
 from pydantic import BaseModel, SecretStr
 
 from control_plane.app import create_app
+from rayrtc.free_port import free_port
 from rayrtc.turn_secret import turn_password
 from tests.control_plane.conftest import SECRET, Inputs, Replica, Workers, make_stream
-from tests.e2e.stack import free_port, wait_until
+from tests.e2e.stack import wait_until
 
 ROOT = Path(__file__).parents[2]
 

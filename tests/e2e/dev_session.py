@@ -14,7 +14,8 @@ from pathlib import Path
 
 import psutil
 
-from tests.e2e.stack import RAYRTC, ROOT, free_port
+from rayrtc.free_port import free_port
+from tests.e2e.stack import RAYRTC, ROOT
 
 STOP_TIMEOUT = 40.0
 

@@ -17,17 +17,12 @@ from typing import Any
 
 import httpx
 
+from rayrtc.free_port import free_port
 from rayrtc.settings import Settings
 from rayrtc.status import read_status
 
 ROOT = Path(__file__).parents[2]
 RAYRTC = [sys.executable, "-c", "from rayrtc.cli import main; main()"]
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def wait_until(condition: Callable[[], Any], timeout: float, what: str, every: float = 0.1) -> Any:
@@ -41,7 +36,7 @@ def wait_until(condition: Callable[[], Any], timeout: float, what: str, every: f
         time.sleep(every)
 
 
-def _is_ready(url: str) -> bool:
+def is_ready(url: str) -> bool:
     return httpx.get(url + "/readyz").status_code == 200
 
 
@@ -127,8 +122,12 @@ class Stack:
     def wait_ready(self, timeout: float = 180) -> None:
         """Until every replica is ready and the pool is full."""
         for name, url in self.replicas.items():
-            wait_until(partial(_is_ready, url), timeout, name)
+            wait_until(partial(self._is_ready, name, url), timeout, name)
         wait_until(lambda: len(self.status()["workers"]) == self.workers, timeout, "full pool")
+
+    def _is_ready(self, name: str, url: str) -> bool:
+        assert self.processes[name].poll() is None, f"{name} has ended"
+        return is_ready(url)
 
     def status(self) -> dict[str, Any]:
         """What `rayrtc status --json` prints."""

@@ -15,8 +15,8 @@ from redis.asyncio import Redis
 from rayrtc import __version__
 from rayrtc.cluster.models import Lease
 from rayrtc.cluster.registry import Registry
-from rayrtc.embedded_redis import free_port
 from rayrtc.errors import NoWorkerAvailable
+from rayrtc.free_port import free_port
 from rayrtc.redis_url import masked
 from rayrtc.settings import Settings
 

@@ -15,7 +15,8 @@ import httpx
 import psutil
 import pytest
 
-from tests.e2e.stack import free_port, wait_until
+from rayrtc.free_port import free_port
+from tests.e2e.stack import wait_until
 from tests.workers.ray_pool import APP
 
 ROOT = Path(__file__).parents[2]

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import aiohttp
 
+from rayrtc.free_port import free_port
 from tests.clients import AiortcClient
-from tests.e2e.stack import RAYRTC, ROOT, _is_ready, free_port, wait_until
+from tests.e2e.stack import RAYRTC, ROOT, is_ready, wait_until
 from tests.otlp import Collector
 from tests.socket_client import SocketClient
 from tests.workers.conftest import MakePool
@@ -36,7 +37,7 @@ def replica(pool: RayPool, log: Path) -> Iterator[str]:
         )
     url = f"http://127.0.0.1:{port}"
     try:
-        wait_until(lambda: _is_ready(url), 60, "the replica")
+        wait_until(lambda: is_ready(url), 60, "the replica")
         yield url
         process.terminate()
         assert process.wait(20) == 0, log.read_text()

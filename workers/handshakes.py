@@ -38,16 +38,25 @@ async def do_handshake(self: RTCDtlsTransport) -> None:
     """The DTLS handshake; what is sent in it is repeated until the next thing is.
 
     A receiver drops the same record when it comes twice (RFC 6347, 4.1.2.6), so this cannot confuse
-    it. OpenSSL's own timer goes on and makes new records.
+    it. OpenSSL's own timer goes on and makes new records, but none for the server's last flight,
+    which nothing answers: when that is lost the client waits until it has asked again.
     """
     transport = self.transport
     flights = _Flights(transport)
+
+    def end_with_the_connection() -> None:
+        if self.state != "connected":
+            flights.end()
+
     transport._send = flights.send
     try:
         await _do_handshake(self)
     finally:
-        flights.end()
         transport._send = flights.original
+        if self.encrypted:
+            self.on("statechange", end_with_the_connection)
+        else:
+            flights.end()
 
 
 class _Flights:

@@ -1,9 +1,9 @@
 """Echo calls while a part of the UDP packets is lost each way, as the table of docs/turn.md.
 
-    python -m tests.network.loss [PERCENT ...]
+    python -m tests.network.loss [--calls N] [PERCENT ...]
 
 Ten short calls, of which each has to connect, and one of 30 s, from aiortc and from libwebrtc (the
-engine of Chromium). Needs root and iptables.
+engine of Chromium), both at a time. Needs root and iptables.
 """
 
 import argparse
@@ -14,7 +14,6 @@ from typing import Any
 
 from tests.network.site import Site, site
 
-CALLS = 10
 SECONDS = 30
 CLIENTS = ("aiortc", "libwebrtc")
 HEAD = (
@@ -23,11 +22,11 @@ HEAD = (
 )
 
 
-def calls(running: Site, client: str) -> list[dict[str, Any]]:
+def calls(running: Site, client: str, count: int) -> list[dict[str, Any]]:
     arguments = (running.deployment.app, "--client", client)
-    short = ("--calls", str(CALLS), "--seconds", "1")
+    short = ("--calls", str(count), "--seconds", "1")
     outside = running.network["outside"]
-    made = outside.report("echo_call", *arguments, *short, timeout=400)
+    made = outside.report("echo_call", *arguments, *short, timeout=40 * count)
     return made + outside.report("echo_call", *arguments, "--seconds", str(SECONDS), timeout=100)
 
 
@@ -48,14 +47,18 @@ def row(percent: float, client: str, made: list[dict[str, Any]]) -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("percent", type=float, nargs="*", default=[0, 5, 20])
-    percents = parser.parse_args().percent
+    parser.add_argument("--calls", type=int, default=10, help="short ones of each client")
+    arguments = parser.parse_args()
     good = True
     with site(worker_turn=False) as running, ThreadPoolExecutor() as pool:
         for cells in (HEAD, ["---"] * len(HEAD)):
             print("| " + " | ".join(cells) + " |")
-        for percent in percents:
+        for percent in arguments.percent:
             with running.loss(percent / 100):
-                futures = {client: pool.submit(calls, running, client) for client in CLIENTS}
+                futures = {
+                    client: pool.submit(calls, running, client, arguments.calls)
+                    for client in CLIENTS
+                }
                 for client, future in futures.items():
                     made = future.result()
                     good = good and all(call["connect"] is not None for call in made)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -40,16 +41,25 @@ def test_a_worker_that_has_a_relayed_address_alone(running: Site) -> None:
 
 
 def test_a_call_goes_on_when_a_fifth_of_the_packets_is_lost(running: Site) -> None:
-    """A bad mobile network: calls connect, and what arrives is heard."""
-    arguments = ("echo_call", running.deployment.app, "--seconds", "3", "--client")
+    """A bad mobile network: calls connect, and what arrives is heard.
+
+    aiortc's own waits double up to 16 s: one of a few hundred of its calls is too late, so it may
+    call a second time (`python -m tests.network.loss --calls 200 20`).
+    """
     outside = running.network["outside"]
+
+    def called(client: str, calls: int) -> list[dict[str, Any]]:
+        arguments = ("--seconds", "3", "--client", client, "--calls", str(calls))
+        made = outside.report("echo_call", running.deployment.app, *arguments, timeout=90)
+        connected = [call for call in made if call["connect"] is not None]
+        assert connected, (client, made)
+        return connected
+
     with running.loss(0.2), ThreadPoolExecutor() as pool:
-        made = pool.map(lambda name: outside.report(*arguments, name), ("aiortc", "libwebrtc"))
-        (aiortc,), (libwebrtc,) = made
-    for call in (aiortc, libwebrtc):
-        assert call["connect"] is not None, call
+        aiortc, libwebrtc = pool.map(called, ("aiortc", "libwebrtc"), (2, 1))
+    for call in aiortc + libwebrtc:
         assert call["in"]["lost"] > 0
         # each packet has to arrive twice, for it is an echo: 64 of 100 do
         assert call["in"]["received"] > 50
     # aiortc leaves out much of what came; browsers conceal what did not
-    assert libwebrtc["heard"] > 1.5
+    assert libwebrtc[0]["heard"] > 1.5

@@ -15,11 +15,11 @@ from workers.pyav_libraries import path_of
 
 CLOCK_RATE = 90_000
 """Hz of RTP timestamps (RFC 7741, 4.1)."""
-SPEED = 11
+SPEED = 12
 """Of 16. aiortc's 6 and its filter for noise take half as much CPU again, for a lower PSNR: what a
 handler gives was filtered by the coder that sent it (`benchmarks/vp8_speed.py`)."""
-SPEED_BEHIND = 12
-"""While the worker's codec threads have too much to do."""
+SPEED_BEHIND = 15
+"""While the worker's codec threads have too much to do: a little worse than aiortc's picture."""
 LARGE = 1280 * 720
 """Pixels from which on one thread is not enough for a frame."""
 

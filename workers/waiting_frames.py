@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 from prometheus_client import Counter
 
 from workers.changes import tell
+from workers.courtesy import Courtesy
 
 Frame = TypeVar("Frame")
 
@@ -31,6 +32,7 @@ class WaitingFrames(Generic[Frame]):
         self._frames: deque[tuple[float, Frame]] = deque()
         self._closed = False
         self._sleepers = 0  # threads in `get`
+        self._courtesy = Courtesy()
         self._wake: SimpleQueue[None] = SimpleQueue()  # in C, as a Condition is not
         self._ready = asyncio.Event()
         self._waiter: tuple[asyncio.AbstractEventLoop, int] | None = None  # and its thread
@@ -60,13 +62,18 @@ class WaitingFrames(Generic[Frame]):
                 tell(loop, self._ready.set)
 
     def get(self) -> Frame | None:
-        """The next frame, waiting on the calling thread; None after `close`."""
+        """The next frame, waiting on the calling thread, which is always the same; None after
+        `close`."""
+        slept = False
         while True:
             with self._lock:
                 if self._frames or self._closed:
+                    if slept and self._frames:
+                        self._courtesy.woken(self._frames[0][0])
                     return self._take()
                 self._sleepers += 1
             self._wake.get()
+            slept = True
 
     async def next(self) -> Frame | None:
         """`get` for the loop."""

@@ -1,4 +1,4 @@
-"""Mu-law echo over WebSocket, 8 callers: all processes, as here a proxy passes each message on.
+"""Mu-law echo over WebSocket, 8 and 32 callers: all processes, as here a proxy passes messages on.
 
 python -m benchmarks.websocket [--rounds 5]
 """
@@ -13,6 +13,7 @@ BENCHMARK = MediaBenchmark(
     path="/echo-async",
     load=Load(kind="websocket", url=""),
     systems=("rayrtc", "fastrtc"),
+    connections=(8, 32),
     ratios=(("fastrtc", 1.0),),
     whole_tree=True,
 )

@@ -21,7 +21,8 @@ DELIVERED = "received by sent"
 PER_CALL = "ms per connection-second"
 ENOUGH = 0.98
 """Of what was sent has to come back, or a system was overloaded and its cost says little."""
-IDLE_SECONDS = 10.0
+IDLE_SECONDS = 5.0
+"""At the begin of each round."""
 
 
 @dataclass(frozen=True)
@@ -54,22 +55,26 @@ class MediaBenchmark:
         report = Report(benchmark=self.name, title=self.title, rounds=rounds)
         with ExitStack() as running:
             systems: list[System] = []
-            idle: dict[str, float] = {}
             for name in self.systems:
                 progress.tell(f"{self.name}: starting {name}")
                 systems.append(running.enter_context(SYSTEMS[name]()))
+            for number in range(rounds):
+                self._round(number, rounds, systems, report, progress)
+        self._judge(report)
+        return report
+
+    def _round(
+        self, number: int, rounds: int, systems: list[System], report: Report, progress: Progress
+    ) -> None:
+        round_ = f"{self.name}: round {number + 1}/{rounds}"
+        idle: dict[str, float] = {}
+        for system in systems:
+            progress.tell(f"{round_}, {system.name} without a call", number / rounds)
+            idle[system.name] = put_down_idle(system, report)
+        for connections in self.connections:
             for system in systems:
-                progress.tell(f"{self.name}: {system.name} without a call")
-                idle[system.name] = put_down_idle(system, report)
-            steps = [
-                (number, connections, system)
-                for number in range(1, rounds + 1)
-                for connections in self.connections
-                for system in systems
-            ]
-            for done, (number, connections, system) in enumerate(steps):
-                what = f"{self.name}: round {number}/{rounds}, {system.name} x {connections}"
-                progress.tell(what, done / len(steps))
+                what = f"{round_}, {system.name} x {connections}"
+                progress.tell(what)
                 load = self.load.model_copy(
                     update={"url": system.url + self.path, "connections": connections}
                 )
@@ -82,8 +87,6 @@ class MediaBenchmark:
                 put_down(measured, report, echoes=load.echoes)
                 added = measured.tree - idle[system.name] / connections
                 report.figure(ADDED, PER_CALL).add(system.name, connections, added)
-        self._judge(report)
-        return report
 
     def _judge(self, report: Report) -> None:
         figure = report.figure(ALL if self.whole_tree else MEDIA, PER_CALL)

@@ -1,10 +1,10 @@
 """A thread that, once woken, lets the one that woke it finish, while the processors are not busy.
 
-The loop wakes a handler's thread while it has the GIL. Linux often runs the woken thread at once,
-in place of the loop: it finds the GIL taken and goes to sleep again, two switches for nothing, for
-each frame. With the policy SCHED_BATCH (sched(7)) it runs when the loop has ended its turn. On a
-processor that others keep busy it would wait for them as well, which sound cannot do for long: a
-thread that is late on average gives the policy up for a while.
+The loop has the GIL when it wakes a handler's thread. Linux often runs the woken thread at once, in
+place of the loop: it finds the GIL taken and goes to sleep again, two switches for nothing, each
+frame. A thread that has the policy SCHED_BATCH when it is woken (sched(7)) runs when the loop has
+ended its turn. It may also wait longer than sound can, for others that compute: a thread that is
+late on average gives it up for a while.
 """
 
 import os
@@ -12,21 +12,37 @@ import sys
 import time
 
 LATE = 0.001
-"""Seconds that a woken thread waits on average when others keep the processors busy. Beside its own
-loop alone it waits a twentieth of that."""
+"""Seconds that a woken thread waits on average when others compute, in this process or beside it.
+While its loop has few calls it waits a twentieth of that."""
 PAUSE = 10.0
 """Seconds for which it then wakes like any other thread."""
 _WEIGHT = 0.1  # of the newest wait in the moving average
 
 
 class Courtesy:
-    """The policy of the one thread that calls it, unless an operator chose one. What the thread
-    starts inherits it. Its share of the processors is always the same."""
+    """Of one thread, which calls `sleeps` and `woken` round a wait.
+
+    Only the wait has the policy: what the thread runs, and what that starts, has its own one. One
+    that an operator chose for the process stays.
+    """
 
     def __init__(self) -> None:
-        self._policy: int | None = None
+        self._possible: bool | None = None
         self._waits = 0.0  # seconds, on average
         self._pause_ends = 0.0
+
+    def sleeps(self) -> None:
+        """The thread is about to wait."""
+        if sys.platform != "linux" or self._possible is False:
+            return
+        if time.monotonic() < self._pause_ends:
+            return
+        try:
+            if self._possible is None:
+                self._possible = os.sched_getscheduler(0) == os.SCHED_OTHER
+        except OSError:  # a sandbox that has no scheduling
+            self._possible = False
+        self._wake_as(os.SCHED_BATCH)
 
     def woken(self, asked: float) -> None:
         """The thread was woken, and runs.
@@ -34,21 +50,20 @@ class Courtesy:
         Args:
             asked: when it was to run (`time.monotonic`).
         """
-        if sys.platform != "linux":
-            return
-        if self._policy is None:
-            self._policy = os.sched_getscheduler(0)
-        if self._policy not in (os.SCHED_OTHER, os.SCHED_BATCH):
+        if sys.platform != "linux" or not self._possible:
             return
         now = time.monotonic()
+        if now < self._pause_ends:
+            return
+        self._wake_as(os.SCHED_OTHER)
         self._waits += _WEIGHT * (now - asked - self._waits)
         if self._waits > LATE:
             self._waits = 0.0
             self._pause_ends = now + PAUSE
-        policy = os.SCHED_OTHER if now < self._pause_ends else os.SCHED_BATCH
-        if policy != self._policy:
-            self._policy = policy
+
+    def _wake_as(self, policy: int) -> None:
+        if self._possible:
             try:
                 os.sched_setscheduler(0, policy, os.sched_param(0))
             except OSError:
-                pass  # a sandbox that has no scheduling
+                self._possible = False

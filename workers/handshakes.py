@@ -35,11 +35,11 @@ def check_incoming(
 
 
 async def do_handshake(self: RTCDtlsTransport) -> None:
-    """The DTLS handshake; what is sent in it is repeated until the next thing is.
+    """The DTLS handshake; what is sent is repeated until the next thing is, at most three times.
 
     A receiver drops the same record when it comes twice (RFC 6347, 4.1.2.6), so this cannot confuse
-    it. OpenSSL's own timer goes on and makes new records, but none for the server's last flight,
-    which nothing answers: when that is lost the client waits until it has asked again.
+    it. OpenSSL's own timer makes new records, but not of the server's last flight, as no answer to
+    it is due: a client that lost it would wait for its own timer.
     """
     transport = self.transport
     flights = _Flights(transport)
@@ -53,7 +53,7 @@ async def do_handshake(self: RTCDtlsTransport) -> None:
         await _do_handshake(self)
     finally:
         transport._send = flights.original
-        if self.encrypted:
+        if self.encrypted and self._role == "server":
             self.on("statechange", end_with_the_connection)
         else:
             flights.end()

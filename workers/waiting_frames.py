@@ -33,7 +33,8 @@ class WaitingFrames(Generic[Frame]):
         self._closed = False
         self._sleepers = 0  # threads in `get`
         self._courtesy = Courtesy()
-        self._wake: SimpleQueue[None] = SimpleQueue()  # in C, as a Condition is not
+        # the times at which they are woken; in C, as a Condition is not
+        self._wake: SimpleQueue[float] = SimpleQueue()
         self._ready = asyncio.Event()
         self._waiter: tuple[asyncio.AbstractEventLoop, int] | None = None  # and its thread
 
@@ -48,12 +49,13 @@ class WaitingFrames(Generic[Frame]):
             self._drop_old()
             if len(self._frames) >= self._limit:
                 self._drop()
-            self._frames.append((monotonic(), frame))
+            now = monotonic()
+            self._frames.append((now, frame))
             wakes = self._sleepers > 0
             self._sleepers -= wakes
             waiter, self._waiter = self._waiter, None
         if wakes:
-            self._wake.put(None)
+            self._wake.put(now)
         if waiter is not None:
             loop, thread = waiter
             if thread == threading.get_ident():
@@ -62,18 +64,15 @@ class WaitingFrames(Generic[Frame]):
                 tell(loop, self._ready.set)
 
     def get(self) -> Frame | None:
-        """The next frame, waiting on the calling thread, which is always the same; None after
-        `close`."""
-        slept = False
+        """The next frame, waiting on the calling thread; None after `close`. All calls come from
+        one thread."""
         while True:
             with self._lock:
                 if self._frames or self._closed:
-                    if slept and self._frames:
-                        self._courtesy.woken(self._frames[0][0])
                     return self._take()
                 self._sleepers += 1
-            self._wake.get()
-            slept = True
+            self._courtesy.sleeps()
+            self._courtesy.woken(self._wake.get())
 
     async def next(self) -> Frame | None:
         """`get` for the loop."""
@@ -92,7 +91,7 @@ class WaitingFrames(Generic[Frame]):
             self._frames.clear()
             sleepers, self._sleepers = self._sleepers, 0
         for _ in range(sleepers):
-            self._wake.put(None)
+            self._wake.put(monotonic())
         self._ready.set()
 
     def _take(self) -> Frame | None:

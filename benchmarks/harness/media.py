@@ -22,7 +22,8 @@ PER_CALL = "ms per connection-second"
 ENOUGH = 0.98
 """Of what was sent has to come back, or a system was overloaded and its cost says little."""
 IDLE_SECONDS = 5.0
-"""At the begin of each round."""
+"""At the beginning of each round, some seconds after the last call."""
+SETTLE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,10 @@ class MediaBenchmark:
     ) -> None:
         round_ = f"{self.name}: round {number + 1}/{rounds}"
         idle: dict[str, float] = {}
+        time.sleep(SETTLE_SECONDS)
         for system in systems:
             progress.tell(f"{round_}, {system.name} without a call", number / rounds)
-            idle[system.name] = put_down_idle(system, report)
+            idle[system.name] = put_down_idle(system, report, memory=number == 0)
         for connections in self.connections:
             for system in systems:
                 what = f"{round_}, {system.name} x {connections}"
@@ -106,15 +108,20 @@ class MediaBenchmark:
             self.judge(report)
 
 
-def put_down_idle(system: System, report: Report) -> float:
-    """Add what a system uses while nobody calls; milliseconds of CPU a second."""
+def put_down_idle(system: System, report: Report, *, memory: bool) -> float:
+    """Add what a system uses while nobody calls; milliseconds of CPU a second.
+
+    Args:
+        memory: its memory as well, which does not all go back after calls.
+    """
     before = sample(system.roots())
     time.sleep(IDLE_SECONDS)
     after = sample(system.roots())
     cpu = sum(cpu_between(before, after).values()) * 1000 / IDLE_SECONDS
     report.figure("idle tree, CPU", "ms/s").add(system.name, 0, cpu)
-    memory = sum(after.unique_memory().values()) / 2**20
-    report.figure("idle tree, unshared memory", "MiB").add(system.name, 0, memory)
+    if memory:
+        unshared = sum(after.unique_memory().values()) / 2**20
+        report.figure("idle tree, unshared memory", "MiB").add(system.name, 0, unshared)
     return cpu
 
 

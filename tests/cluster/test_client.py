@@ -72,7 +72,7 @@ async def test_closing_leaves_no_task_and_no_connection(settings: Settings) -> N
 
 async def test_no_script_crosses_hash_slots(tmp_path: Path) -> None:
     """In cluster mode a server refuses a script that touches keys of two slots."""
-    # The port between nodes is 10,000 above the clients' unless given: too high for many a free one
+    # The port between nodes is 10,000 above the clients' unless given: anybody may have that one
     options = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
     server = RedisServer(tmp_path, *options)
     server.start()

@@ -122,12 +122,17 @@ class Stack:
     def wait_ready(self, timeout: float = 180) -> None:
         """Until every replica is ready and the pool is full."""
         for name, url in self.replicas.items():
-            wait_until(partial(self._is_ready, name, url), timeout, name)
-        wait_until(lambda: len(self.status()["workers"]) == self.workers, timeout, "full pool")
+            wait_until(partial(self._running, partial(is_ready, url)), timeout, name)
+        wait_until(partial(self._running, self._is_full), timeout, "full pool")
 
-    def _is_ready(self, name: str, url: str) -> bool:
-        assert self.processes[name].poll() is None, f"{name} has ended"
-        return is_ready(url)
+    def _running(self, condition: Callable[[], bool]) -> bool:
+        """`condition`, while no service has ended."""
+        ended = [name for name, process in self.processes.items() if process.poll() is not None]
+        assert not ended, f"ended: {ended}"
+        return condition()
+
+    def _is_full(self) -> bool:
+        return len(self.status()["workers"]) == self.workers
 
     def status(self) -> dict[str, Any]:
         """What `rayrtc status --json` prints."""

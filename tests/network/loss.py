@@ -2,8 +2,8 @@
 
     python -m tests.network.loss [--calls N] [PERCENT ...]
 
-Ten short calls, of which each has to connect, and one of 30 s, from aiortc and from libwebrtc (the
-engine of Chromium), both at a time. Needs root and iptables.
+Ten short calls or N, of which each has to connect, and one of 30 s, from aiortc and from libwebrtc
+(the engine of Chromium), both at a time. Needs root and iptables.
 """
 
 import argparse

@@ -43,8 +43,8 @@ def test_a_worker_that_has_a_relayed_address_alone(running: Site) -> None:
 def test_a_call_goes_on_when_a_fifth_of_the_packets_is_lost(running: Site) -> None:
     """A bad mobile network: calls connect, and what arrives is heard.
 
-    aiortc's own waits double up to 16 s: one of a few hundred of its calls is too late, so it may
-    call a second time (`python -m tests.network.loss --calls 200 20`).
+    aiortc's own waits double up to 16 s, so that one of some hundred of its calls is too late: of
+    two calls one has to connect.
     """
     outside = running.network["outside"]
 

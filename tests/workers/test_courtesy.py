@@ -2,8 +2,11 @@
 
 import os
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,101 +17,109 @@ from workers.courtesy import Courtesy
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="NOT TESTED: of Linux alone")
 
+LATE = 10.0
+"""Seconds: the machine that runs the tests may be as busy as it likes."""
 if sys.platform == "linux":
     PREEMPTS, WAITS = os.SCHED_OTHER, os.SCHED_BATCH
 
 
-LATE = 10.0
-"""Seconds: the machine that runs the tests may be as busy as it likes."""
+class Thread:
+    """One thread and its courtesy."""
+
+    def __init__(self) -> None:
+        self.courtesy = Courtesy()
+        self.pool = ThreadPoolExecutor(1)
+
+    def sleeps(self) -> int:
+        """The policy with which it would sleep."""
+        self.pool.submit(self.courtesy.sleeps).result()
+        return self.policy()
+
+    def wakes(self, wait: float = 0.0) -> int:
+        """The policy that it has after a sleep, woken that many seconds ago."""
+        self.sleeps()
+        self.pool.submit(self.courtesy.woken, time.monotonic() - wait).result()
+        return self.policy()
+
+    def policy(self) -> int:
+        return self.pool.submit(os.sched_getscheduler, 0).result()
 
 
-@pytest.fixture(autouse=True)
-def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[Thread]:
     monkeypatch.setattr(courtesy, "LATE", LATE)
+    made = Thread()
+    yield made
+    made.pool.shutdown()
 
 
-def woken(made: Courtesy, *waits: float) -> int:
-    """The policy of the calling thread after it was woken with those waits, in seconds."""
-    for wait in waits:
-        made.woken(time.monotonic() - wait)
-    return os.sched_getscheduler(0)
-
-
-@pytest.fixture
-def made() -> Courtesy:
-    return Courtesy()
-
-
-@pytest.fixture
-def thread() -> ThreadPoolExecutor:
-    """Of the test alone: its policy ends with it."""
-    return ThreadPoolExecutor(1)
-
-
-def test_a_woken_thread_lets_others_finish(made: Courtesy, thread: ThreadPoolExecutor) -> None:
-    assert thread.submit(woken, made, 0.0).result() == WAITS
+def test_a_woken_thread_waits_for_others_but_runs_as_usual(thread: Thread) -> None:
+    for _ in range(2):
+        assert thread.sleeps() == WAITS
+        assert thread.wakes() == PREEMPTS
     assert os.sched_getscheduler(0) == PREEMPTS
 
 
-def test_one_that_was_late_once_goes_on(made: Courtesy, thread: ThreadPoolExecutor) -> None:
-    assert thread.submit(woken, made, 0.0, 5 * LATE, 0.0).result() == WAITS
+def test_one_that_was_late_once_goes_on(thread: Thread) -> None:
+    thread.wakes(5 * LATE)
+    assert thread.sleeps() == WAITS
 
 
 def test_one_that_is_late_on_average_preempts_for_a_while(
-    made: Courtesy, thread: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+    thread: Thread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(courtesy, "PAUSE", 0.2)
-    assert thread.submit(woken, made, *[2 * LATE] * 20).result() == PREEMPTS
-    assert thread.submit(woken, made, 0.0).result() == PREEMPTS
-    time.sleep(0.2)
-    assert thread.submit(woken, made, 0.0).result() == WAITS
+    for _ in range(20):
+        thread.wakes(2 * LATE)
+    assert thread.sleeps() == PREEMPTS
+    later = time.monotonic() + courtesy.PAUSE
+    monkeypatch.setattr(courtesy, "time", SimpleNamespace(monotonic=lambda: later))
+    assert thread.sleeps() == WAITS
 
 
-def test_one_that_was_much_too_late_preempts_at_once(
-    made: Courtesy, thread: ThreadPoolExecutor
-) -> None:
-    assert thread.submit(woken, made, 0.0, 20 * LATE).result() == PREEMPTS
+def test_one_that_was_much_too_late_preempts_at_once(thread: Thread) -> None:
+    thread.wakes(20 * LATE)
+    assert thread.sleeps() == PREEMPTS
+    assert thread.wakes() == PREEMPTS
 
 
-def test_what_an_operator_chose_stays(made: Courtesy, thread: ThreadPoolExecutor) -> None:
-    thread.submit(os.sched_setscheduler, 0, os.SCHED_IDLE, os.sched_param(0)).result()
-    assert thread.submit(woken, made, 0.0, 20 * LATE).result() == os.SCHED_IDLE
+def test_what_an_operator_chose_stays(thread: Thread) -> None:
+    thread.pool.submit(os.sched_setscheduler, 0, os.SCHED_IDLE, os.sched_param(0)).result()
+    assert thread.sleeps() == os.SCHED_IDLE
+    assert thread.wakes() == os.SCHED_IDLE
 
 
+@pytest.mark.parametrize("refused", ["sched_getscheduler", "sched_setscheduler"])
 def test_a_sandbox_without_scheduling_is_asked_once(
-    made: Courtesy, thread: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+    thread: Thread, monkeypatch: pytest.MonkeyPatch, refused: str
 ) -> None:
-    asked = 0
+    asked = []
 
-    def refuse(*_: object) -> None:
-        nonlocal asked
-        asked += 1
+    def refuse(*arguments: object) -> None:
+        asked.append(arguments)
         raise PermissionError
 
-    monkeypatch.setattr(os, "sched_setscheduler", refuse)
-    assert thread.submit(woken, made, 0.0, 0.0).result() == PREEMPTS
-    assert asked == 1
+    with monkeypatch.context() as patched:
+        patched.setattr(os, refused, refuse)
+        for _ in range(2):
+            thread.pool.submit(thread.courtesy.sleeps).result()
+            thread.pool.submit(thread.courtesy.woken, time.monotonic()).result()
+    assert len(asked) == 1
+    assert thread.policy() == PREEMPTS
 
 
 class Policies(Echo):
-    """Notes the policy of the threads that call it."""
+    """Notes which thread calls `receive`, and its policy then."""
 
-    seen: dict[str, int]
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[tuple[int, int]] = set()
 
     def copy(self) -> "Policies":
         return self
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen = {}
-
     def receive(self, frame: object) -> None:
-        self.seen["receive"] = os.sched_getscheduler(0)
+        self.seen.add((threading.get_native_id(), os.sched_getscheduler(0)))
         super().receive(frame)
-
-    def emit(self) -> object:
-        self.seen["emit"] = os.sched_getscheduler(0)
-        return super().emit()
 
 
 async def test_it_is_the_thread_that_receives() -> None:
@@ -116,6 +127,8 @@ async def test_it_is_the_thread_that_receives() -> None:
     handler = Policies()
     async with calling(handler) as (client, _):
         client.play()
-        await until(lambda: handler.seen.get("receive") == WAITS)
-    assert handler.seen["emit"] == PREEMPTS
-    assert os.sched_getscheduler(0) == PREEMPTS
+        await until(lambda: handler.seen)
+        ((tid, policy),) = handler.seen
+        await until(lambda: os.sched_getscheduler(tid) == WAITS)
+        assert {policy for _, policy in handler.seen} == {PREEMPTS}
+    assert policy == PREEMPTS

@@ -57,17 +57,32 @@ def interrupted(levels: np.ndarray, count: int) -> tuple[int, int]:
 async def test_twenty_utterances_get_a_reply_each_and_noise_and_tones_none(
     talkers: Stack, tmp_path: Path
 ) -> None:
-    """Defect 9: each utterance but the first interrupts a reply; noise and tones do not.
+    """Defect 9: each utterance but a caller's first interrupts a reply; noise and tones do not.
 
     How fast a reply falls silent, `benchmarks.interruption` measures.
     """
     spoken = conversation()
     assert len(spoken) == 20
+    calls = {"a": spoken[:10], "b": spoken[10:]}
+    for name in calls:
+        (tmp_path / name).mkdir()
+    replies = await asyncio.gather(
+        *(
+            replied(talkers.replicas[name], utterances, tmp_path / name)
+            for name, utterances in calls.items()
+        )
+    )
+    assert sum(before for before, _ in replies) >= 15
+    assert [after for _, after in replies] == [0, 0]
+
+
+async def replied(replica: str, spoken: list[np.ndarray], directory: Path) -> tuple[int, int]:
+    """Say utterances, then what is no speech. What `interrupted` finds in the call."""
     sounds = [sound for utterance in spoken for sound in (utterance, room(PAUSE))]
     sounds += [part for sound in not_speech().values() for part in (sound, room(0.3))]
     recorded = np.concatenate([room(0.3), *sounds, room(0.7)])
-    url = talkers.replicas["a"] + "/answer"
-    async with microphone(recorded, tmp_path) as page:
+    url = replica + "/answer"
+    async with microphone(recorded, directory) as page:
         call = TalkingPage(page, url)
         await call.connect()
         await call.speak()
@@ -75,15 +90,14 @@ async def test_twenty_utterances_get_a_reply_each_and_noise_and_tones_none(
         logs = await call.logs()
         levels = await call.levels()
         await call.close()
-    assert logs == TURN * 20
+    assert logs == TURN * len(spoken)
     told = await reported(url, call.id)
-    assert [finished for _, finished in told] == list(range(20)), "each reply ran its `finally`"
+    numbers = [finished for _, finished in told]
+    assert numbers == list(range(len(spoken))), "each reply ran its `finally`"
     for (seconds, _), utterance in zip(told, spoken, strict=True):
         assert 0 <= seconds - len(utterance) / RATE <= 2.4, "another's words"
     assert sum(seconds for seconds, _ in told) < len(recorded) / RATE, "words told twice"
-    before, after = interrupted(levels, 20)
-    assert before >= 15
-    assert after == 0
+    return interrupted(levels, len(spoken))
 
 
 async def test_an_endless_reply_of_a_coroutine_falls_silent_when_the_caller_goes_on(

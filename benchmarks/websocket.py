@@ -1,4 +1,4 @@
-"""Mu-law echo over WebSocket, 8 and 32 callers: all processes, as here a proxy passes messages on.
+"""Mu-law echo over WebSocket, 8 to 64 callers: all processes, as here a proxy passes messages on.
 
 python -m benchmarks.websocket [--rounds 5]
 """
@@ -13,7 +13,7 @@ BENCHMARK = MediaBenchmark(
     path="/echo-async",
     load=Load(kind="websocket", url=""),
     systems=("rayrtc", "fastrtc"),
-    connections=(8, 32),
+    connections=(8, 32, 64),
     ratios=(("fastrtc", 1.0),),
     whole_tree=True,
 )

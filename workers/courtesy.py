@@ -13,7 +13,7 @@ import time
 
 LATE = 0.001
 """Seconds that a woken thread waits on average when others compute, in this process or beside it.
-While its loop has few calls it waits a twentieth of that."""
+Beside its own loop, while that has few calls, it waits much less."""
 PAUSE = 10.0
 """Seconds for which it then wakes like any other thread."""
 _WEIGHT = 0.1  # of the newest wait in the moving average
@@ -35,14 +35,8 @@ class Courtesy:
         """The thread is about to wait."""
         if sys.platform != "linux" or self._possible is False:
             return
-        if time.monotonic() < self._pause_ends:
-            return
-        try:
-            if self._possible is None:
-                self._possible = os.sched_getscheduler(0) == os.SCHED_OTHER
-        except OSError:  # a sandbox that has no scheduling
-            self._possible = False
-        self._wake_as(os.SCHED_BATCH)
+        if time.monotonic() >= self._pause_ends:
+            self._wake_as(os.SCHED_BATCH)
 
     def woken(self, asked: float) -> None:
         """The thread was woken, and runs.
@@ -62,8 +56,12 @@ class Courtesy:
             self._pause_ends = now + PAUSE
 
     def _wake_as(self, policy: int) -> None:
-        if self._possible:
-            try:
+        if sys.platform != "linux":
+            return
+        try:
+            if self._possible is None:
+                self._possible = os.sched_getscheduler(0) == os.SCHED_OTHER
+            if self._possible:
                 os.sched_setscheduler(0, policy, os.sched_param(0))
-            except OSError:
-                self._possible = False
+        except OSError:  # a sandbox that has no scheduling
+            self._possible = False

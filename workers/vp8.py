@@ -16,7 +16,7 @@ from workers.pyav_libraries import path_of
 CLOCK_RATE = 90_000
 """Hz of RTP timestamps (RFC 7741, 4.1)."""
 SPEED = 12
-"""Of 16. aiortc's 6 and its filter for noise take half as much CPU again, for a lower PSNR: what a
+"""Of 16. aiortc's 6 and its filter for noise take nearly twice the CPU, for a lower PSNR: what a
 handler gives was filtered by the coder that sent it (`benchmarks/vp8_speed.py`)."""
 SPEED_BEHIND = 15
 """While the worker's codec threads have too much to do: a little worse than aiortc's picture."""

@@ -51,6 +51,12 @@ async def recorded(page: Page, seconds: float) -> np.ndarray:
     return samples[np.argmax(np.abs(samples) > 0.001) :]
 
 
+def loudness(samples: np.ndarray) -> float:
+    """Median RMS of its tenths of a second: a browser that waits for a processor leaves gaps."""
+    tenth = RATE // 10
+    return float(np.median(samples[: len(samples) // tenth * tenth].reshape(-1, tenth).std(axis=1)))
+
+
 async def test_a_person_hears_the_reply_and_changes_it(browser: Browser, page_url: str) -> None:
     """The tone comes back; the form changes its volume; outputs and statistics appear."""
     page = await browser.new_page()
@@ -67,7 +73,7 @@ async def test_a_person_hears_the_reply_and_changes_it(browser: Browser, page_ur
     await page.keyboard.press("Tab")
     await asyncio.sleep(2)
     after = await recorded(page, 3)
-    assert after[-RATE:].std() / before[-RATE:].std() == pytest.approx(0.25, rel=0.25)
+    assert loudness(after) / loudness(before) == pytest.approx(0.25, rel=0.05)
     await expect(page.locator("#outputs li").first).to_be_visible(timeout=5000)
     await expect(page.locator("#messages")).to_contain_text("fetch_output")
     await page.click("#connect")

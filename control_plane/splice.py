@@ -1,8 +1,8 @@
 """Joins a client's WebSocket and a worker's, so that bytes go through as they come.
 
 Nothing is decoded: of each frame the head is looked at, for the client's limits and to know where
-one ends. What a client sends waits for the next tick, 5 ms at most. Nothing else is queued: a side
-that is full is not read for, so that TCP holds up the other.
+one ends. Both are read every 10 ms. Nothing is queued: a side that is full is not read for, so that
+TCP holds up the other.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from websockets.frames import Opcode
 
 from control_plane.client_socket import ClientSocket
 from control_plane.limits import FRAME_MAX, SEND_TIMEOUT
-from control_plane.ticks import ticks_of
+from control_plane.polled_sockets import PolledSocket, polled_sockets_of
 from control_plane.worker_socket import WorkerSocket
 from rayrtc.errors import InvalidMessage, RayRTCError, TooLarge
 from rayrtc.websocket_frames import (
@@ -30,8 +30,6 @@ from rayrtc.websocket_frames import (
     Walk,
 )
 
-WAITING_MAX = 16 << 10
-"""Bytes of a client that wait for the next tick at most; what is more goes on at once."""
 BEAT = 5.0
 """Seconds between two looks at whether both sides still live."""
 SILENT_BEATS = 2
@@ -66,8 +64,9 @@ class Splice:
         self._ended: asyncio.Future[End] = self._loop.create_future()
         self._of_client = Walk(self._check_client)
         self._of_worker = Walk(lambda head: None)
-        self._ticks = ticks_of(self._loop)
-        self._waiting = b""  # for the next tick
+        polled = polled_sockets_of(self._loop)
+        self._polled_client = PolledSocket(polled, client.transport, self.from_client)
+        self._polled_worker = PolledSocket(polled, worker.transport, self.from_worker)
         self._late = b""  # of the client, after the end
         self._message: int | None = None  # bytes so far of the client's, when it is in parts
         self._refused = False  # what the client has sent, in the midst of it
@@ -86,20 +85,21 @@ class Splice:
         beat = self._loop.create_task(self._beats())
         try:
             # before either side may turn out to be full
-            self._client.resume_reading()
-            self._worker.resume_reading()
+            self._polled_client.resume()
+            self._polled_worker.resume()
             self._worker.hold(self)
             self._client.hold(self)
             return await self._ended
         finally:
             beat.cancel()
+            self._polled_client.stop()
+            self._polled_worker.stop()
             for timer in (self._client_full, self._worker_full):
                 if timer is not None:
                     timer.cancel()
             if self._client_full is not None:
                 self._client.transport.abort()  # it takes nothing, so it is not waited for
             inside = self._refused or not self._of_client.between_frames
-            self._flush()
             self._client.let_go(self._of_client.rest + self._late, inside)
             self._close_worker()
 
@@ -116,31 +116,20 @@ class Splice:
             return
         self._client_silent = 0
         try:
-            self._to_worker(self._of_client.follow(data))
+            data = self._of_client.follow(data)
+            if data and not self._worker.transport.is_closing():
+                self._worker.transport.write(data)
         except RayRTCError as error:
             self._refused = True
             self._ended.set_exception(error)
         if self._of_client.close:
             self._end(End.CLIENT)
 
-    def _to_worker(self, data: bytes) -> None:
-        if not data:
-            return
-        self._waiting += data
-        if len(self._waiting) > WAITING_MAX:
-            self._flush()
-        elif len(self._waiting) == len(data):
-            self._ticks.join(self._flush)
-
-    def _flush(self) -> None:
-        if self._waiting and not self._worker.transport.is_closing():
-            self._worker.transport.write(self._waiting)
-        self._waiting = b""
-
     def client_is_full(self, full: bool) -> None:
-        self._client_full = self._hold_up(full, self._worker.transport, self._client_full)
+        self._client_full = self._hold_up(full, self._polled_worker, self._client_full)
 
     def client_lost(self) -> None:
+        self._polled_client.stop()
         self._end(End.CLIENT)
 
     # told by the worker's socket
@@ -160,9 +149,10 @@ class Splice:
                 self._end(End.WORKER if code == NORMAL else End.WORKER_LOST)
 
     def worker_is_full(self, full: bool) -> None:
-        self._worker_full = self._hold_up(full, self._client.transport, self._worker_full)
+        self._worker_full = self._hold_up(full, self._polled_client, self._worker_full)
 
     def worker_lost(self) -> None:
+        self._polled_worker.stop()
         self._end(End.WORKER_LOST)
 
     def _check_client(self, head: Head) -> None:
@@ -191,19 +181,17 @@ class Splice:
             self._ended.set_result(how)
 
     def _hold_up(
-        self, full: bool, other: asyncio.Transport, timer: asyncio.TimerHandle | None
+        self, full: bool, other: PolledSocket, timer: asyncio.TimerHandle | None
     ) -> asyncio.TimerHandle | None:
         """Read from the other side only while this one takes it. Returns the deadline for that."""
         if timer is not None:
             timer.cancel()
-        if full:
-            if not other.is_closing():
-                other.pause_reading()
-            side = End.WORKER_LOST if other is self._client.transport else End.CLIENT
-            return self._loop.call_later(SEND_TIMEOUT, self._end, side)
-        if not other.is_closing():
-            other.resume_reading()
-        return None
+        if not full:
+            other.resume()
+            return None
+        other.pause()
+        side = End.WORKER_LOST if other is self._polled_client else End.CLIENT
+        return self._loop.call_later(SEND_TIMEOUT, self._end, side)
 
     async def _beats(self) -> None:
         while True:
@@ -226,7 +214,6 @@ class Splice:
             # the worker does not wait as long for a silent client, and has to hear from us
             silent = max(self._client_silent, self._worker_silent) >= SILENT_BEATS
             if silent and self._of_client.between_frames:
-                self._flush()
                 self._worker.send(Opcode.PING)
 
     def _close_worker(self) -> None:

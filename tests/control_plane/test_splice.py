@@ -155,7 +155,6 @@ def test_what_reaches_the_worker_is_right_whatever_a_client_sends(
         joined = splice.Splice(client, worker)
         for at in range(0, len(data), cut):
             joined.from_client(data[at : at + cut])
-        joined._flush()
         if joined._ended.done() and not joined._ended.exception():
             assert data.endswith(joined._of_client.close + joined._late)
 

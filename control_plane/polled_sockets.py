@@ -27,7 +27,7 @@ class PolledSocket:
         sockets: those of the transport's loop.
         transport: of a plain TCP connection. It reads no more itself, but at the end of what there
             is to read, so that it tells its protocol.
-        take: called with each portion.
+        take: called with each portion; what it raises is logged and aborts the transport.
     """
 
     def __init__(
@@ -70,11 +70,15 @@ class PolledSocket:
             return
         except OSError:
             data = b""
-        if data:
-            self._take(data)
-        else:
+        if not data:
             self.stop()
             self._transport.resume_reading()
+            return
+        try:
+            self._take(data)
+        except Exception:
+            logger.exception("what was sent over a WebSocket cannot be passed on")
+            self._transport.abort()
 
 
 class PolledSockets:
@@ -110,17 +114,14 @@ class PolledSockets:
         self._schedule()
 
     def _schedule(self) -> None:
-        """At the next tick, though not within half a millisecond: uvloop's clock has whole ones."""
+        """At the next tick that is not at hand already: uvloop's clock has whole milliseconds."""
         self._ticking = True
         self._loop.call_at(math.floor(self._loop.time() / TICK + 1.1) * TICK, self._tick)
 
     def _tick(self) -> None:
         ready = self._selector.select(0)
         for key, _ in ready:
-            try:
-                key.data.read()
-            except Exception:
-                logger.exception("what was sent over a WebSocket cannot be passed on")
+            key.data.read()
         if ready:
             self._schedule()
             return

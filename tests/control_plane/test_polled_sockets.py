@@ -156,9 +156,7 @@ def test_one_that_is_closed_is_not_read(run: Run) -> None:
 
 
 @LOOPS
-def test_an_error_in_one_keeps_the_others_from_nothing(
-    run: Run, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_error_ends_the_one_that_it_is_in(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
         sockets = PolledSockets(asyncio.get_running_loop())
         one, other_one = await peer(sockets)
@@ -172,6 +170,7 @@ def test_an_error_in_one_keeps_the_others_from_nothing(
             other_one.send(b"x")
             other_two.send(b"y")
             await two.change()
+            await asyncio.wait_for(one.lost.wait(), 5)
             other_two.send(b"z")
             await two.change()
             assert two.taken == [b"y", b"z"]

@@ -97,7 +97,8 @@ class ClientSocket(WebSocketsSansIOProtocol):
             super().shutdown()
 
     def hold(self, holder: Holder) -> None:
-        """Give all bytes from now on to `holder`, and before them what the route has not received.
+        """Give what the route has not received to `holder`, which polls the transport from now on,
+        and what the transport still reads by itself.
 
         The route neither sends nor receives until `let_go`.
         """
@@ -135,15 +136,11 @@ class ClientSocket(WebSocketsSansIOProtocol):
         """
         self._holder = None
         self._deaf = inside_frame
-        self.resume_reading()
-        if rest and not self.disconnected:
-            self.data_received(rest)
-
-    def resume_reading(self) -> None:
-        """Read from the client, whatever has paused that."""
         self.read_paused = False
         if not self.transport.is_closing():
             self.transport.resume_reading()
+        if rest and not self.disconnected:
+            self.data_received(rest)
 
     def send_frame(self, opcode: Opcode, payload: bytes = b"") -> None:
         """Send a frame. Only between two frames."""

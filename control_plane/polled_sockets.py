@@ -6,7 +6,6 @@ costs more than the message. What comes in the same 10 ms is read and passed on 
 
 import asyncio
 import logging
-import math
 import os
 from collections.abc import Callable
 from selectors import EVENT_READ, DefaultSelector
@@ -21,12 +20,14 @@ READ_MAX = 64 << 10
 
 
 class PolledSocket:
-    """A socket that is read so from `resume` until `pause` or `stop`.
+    """The socket of a transport, read at ticks from `resume` until `pause` or `stop`.
+
+    The transport's own reading is paused. It is resumed at the end of the stream and after an
+    error, so that the transport finds out itself and tells its protocol.
 
     Args:
         sockets: those of the transport's loop.
-        transport: of a plain TCP connection. It reads no more itself, but at the end of what there
-            is to read, so that it tells its protocol.
+        transport: of a plain TCP connection.
         take: called with each portion; what it raises is logged and aborts the transport.
     """
 
@@ -41,13 +42,13 @@ class PolledSocket:
         self._stopped = False
 
     def resume(self) -> None:
-        """Read on; nothing of a transport that is closing."""
+        """Read from the next tick on, unless the transport is closing."""
         if self._reading or self._stopped or self._transport.is_closing():
             return
         self._transport.pause_reading()
         self._descriptor = self._transport.get_extra_info("socket").fileno()
-        self._reading = True
         self._sockets.add(self._descriptor, self)
+        self._reading = True
 
     def pause(self) -> None:
         """Read nothing until `resume`."""
@@ -60,20 +61,24 @@ class PolledSocket:
         self.pause()
         self._stopped = True
 
-    def read(self) -> None:
-        """Take what there is."""
-        if not self._reading or self._transport.is_closing():
-            return
+    def read(self) -> bytes:
+        """What there is; nothing at the end."""
+        if self._transport.is_closing():
+            self.stop()
+            return b""
         try:
             data = os.read(self._descriptor, READ_MAX)
         except BlockingIOError:
-            return
+            return b""
         except OSError:
             data = b""
         if not data:
             self.stop()
             self._transport.resume_reading()
-            return
+        return data
+
+    def pass_on(self, data: bytes) -> None:
+        """Have what was read taken."""
         try:
             self._take(data)
         except Exception:
@@ -82,59 +87,57 @@ class PolledSocket:
 
 
 class PolledSockets:
-    """Those of one loop, which watches over all of them at once while nothing comes."""
+    """The polled sockets of one loop, in one selector.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+    While nothing comes the loop waits for the selector. Then the sockets are read, and again after
+    each `TICK` until one of them finds nothing.
+    """
+
+    def __init__(self) -> None:
         self._selector = DefaultSelector()
-        self._watched = False
+        self._awaited = False
         self._ticking = False
 
     def add(self, descriptor: int, polled: PolledSocket) -> None:
         """Read a socket from now on."""
         self._selector.register(descriptor, EVENT_READ, polled)
         if not self._ticking:
-            self._watch(True)
+            self._wait(True)
 
     def remove(self, descriptor: int) -> None:
         """Read it no more."""
         self._selector.unregister(descriptor)
         if not self._selector.get_map():
-            self._watch(False)
+            self._wait(False)
 
-    def _watch(self, watch: bool) -> None:
-        if watch and not self._watched:
-            self._loop.add_reader(self._selector.fileno(), self._come)
-        elif self._watched and not watch:
-            self._loop.remove_reader(self._selector.fileno())
-        self._watched = watch
-
-    def _come(self) -> None:
-        self._watch(False)
-        self._schedule()
-
-    def _schedule(self) -> None:
-        """At the next tick that is not at hand already: uvloop's clock has whole milliseconds."""
-        self._ticking = True
-        self._loop.call_at(math.floor(self._loop.time() / TICK + 1.1) * TICK, self._tick)
+    def _wait(self, wait: bool) -> None:
+        """Have the loop wait for the selector, or not any more."""
+        loop = asyncio.get_running_loop()
+        if wait and not self._awaited:
+            loop.add_reader(self._selector.fileno(), self._tick)
+        elif self._awaited and not wait:
+            loop.remove_reader(self._selector.fileno())
+        self._awaited = wait
 
     def _tick(self) -> None:
-        ready = self._selector.select(0)
-        for key, _ in ready:
-            key.data.read()
+        ready = [key.data for key, _ in self._selector.select(0)]
+        self._ticking = bool(ready)
+        self._wait(not ready and bool(self._selector.get_map()))
         if ready:
-            self._schedule()
-            return
-        self._ticking = False
-        if self._selector.get_map():
-            self._watch(True)
+            asyncio.get_running_loop().call_later(TICK, self._tick)
+        # all are read first: to write to a peer that has reset may end what it has sent
+        portions = [(polled, polled.read()) for polled in ready]
+        for polled, data in portions:
+            if data:
+                polled.pass_on(data)
 
 
 _polled: WeakKeyDictionary[asyncio.AbstractEventLoop, PolledSockets] = WeakKeyDictionary()
 
 
-def polled_sockets_of(loop: asyncio.AbstractEventLoop) -> PolledSockets:
-    """Those of a loop."""
+def polled_sockets() -> PolledSockets:
+    """Those of the running loop."""
+    loop = asyncio.get_running_loop()
     if (sockets := _polled.get(loop)) is None:
-        sockets = _polled[loop] = PolledSockets(loop)
+        sockets = _polled[loop] = PolledSockets()
     return sockets

@@ -12,9 +12,9 @@ from websockets.frames import Opcode
 
 from control_plane.client_socket import ClientSocket
 from control_plane.limits import FRAME_MAX, SEND_TIMEOUT
-from control_plane.polled_sockets import PolledSocket, polled_sockets_of
+from control_plane.polled_sockets import PolledSocket, polled_sockets
 from control_plane.worker_socket import WorkerSocket
-from rayrtc.errors import InvalidMessage, RayRTCError, TooLarge
+from rayrtc.errors import InvalidMessage, TooLarge
 from rayrtc.websocket_frames import (
     BINARY,
     CLOSE,
@@ -64,12 +64,11 @@ class Splice:
         self._ended: asyncio.Future[End] = self._loop.create_future()
         self._of_client = Walk(self._check_client)
         self._of_worker = Walk(lambda head: None)
-        polled = polled_sockets_of(self._loop)
+        polled = polled_sockets()
         self._polled_client = PolledSocket(polled, client.transport, self.from_client)
         self._polled_worker = PolledSocket(polled, worker.transport, self.from_worker)
         self._late = b""  # of the client, after the end
         self._message: int | None = None  # bytes so far of the client's, when it is in parts
-        self._refused = False  # what the client has sent, in the midst of it
         self._client_silent = 0
         self._worker_silent = 0
         self._client_full: asyncio.TimerHandle | None = None
@@ -99,7 +98,8 @@ class Splice:
                     timer.cancel()
             if self._client_full is not None:
                 self._client.transport.abort()  # it takes nothing, so it is not waited for
-            inside = self._refused or not self._of_client.between_frames
+            refused = self._of_client.error is not None
+            inside = refused or not self._of_client.between_frames
             self._client.let_go(self._of_client.rest + self._late, inside)
             self._close_worker()
 
@@ -115,14 +115,12 @@ class Splice:
             self._late += data  # `run` goes on at once
             return
         self._client_silent = 0
-        try:
-            data = self._of_client.follow(data)
-            if data and not self._worker.transport.is_closing():
-                self._worker.transport.write(data)
-        except RayRTCError as error:
-            self._refused = True
-            self._ended.set_exception(error)
-        if self._of_client.close:
+        data = self._of_client.follow(data)
+        if data and not self._worker.transport.is_closing():
+            self._worker.transport.write(data)
+        if self._of_client.error is not None:
+            self._ended.set_exception(self._of_client.error)
+        elif self._of_client.close:
             self._end(End.CLIENT)
 
     def client_is_full(self, full: bool) -> None:

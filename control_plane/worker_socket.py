@@ -116,7 +116,8 @@ class WorkerSocket(asyncio.Protocol):
     # asked by who holds it
 
     def hold(self, holder: Holder) -> None:
-        """Give all bytes from now on, and those that have come, to `holder`."""
+        """Give what has come to `holder`, which polls the transport from now on, and what the
+        transport still reads by itself."""
         self._holder = holder
         if self._full:
             holder.worker_is_full(True)
@@ -125,11 +126,6 @@ class WorkerSocket(asyncio.Protocol):
             holder.from_worker(received)
         if self._lost:
             holder.worker_lost()
-
-    def resume_reading(self) -> None:
-        """Read from the worker, whatever has paused that."""
-        if not self.transport.is_closing():
-            self.transport.resume_reading()
 
     def send(self, opcode: Opcode, payload: bytes = b"", final: bool = True) -> None:
         """Send a frame. Only between two frames."""

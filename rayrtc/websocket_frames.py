@@ -6,6 +6,8 @@ Whoever knows that can pass frames on, or look at one, without taking the others
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from rayrtc.errors import RayRTCError
+
 CONTINUATION: Final = 0x0
 TEXT: Final = 0x1
 BINARY: Final = 0x2
@@ -84,10 +86,11 @@ class Walk:
 
     Args:
         check: called with each head before its payload is passed over; with that of a frame that
-            closes maybe more than once. What it raises ends the walk.
+            closes maybe more than once. A `RayRTCError` refuses the frame and ends the walk.
 
     Attributes:
         close: the frame that closes, and what followed it, once there was one.
+        error: why a frame was refused.
     """
 
     def __init__(self, check: Callable[[Head], None]) -> None:
@@ -95,6 +98,7 @@ class Walk:
         self._left = 0
         self._partial = b""
         self.close = b""
+        self.error: RayRTCError | None = None
 
     @property
     def between_frames(self) -> bool:
@@ -108,7 +112,8 @@ class Walk:
 
     def follow(self, data: bytes) -> bytes:
         """Take the next bytes. Returns those that may be passed on: all of them but the begin of a
-        head, which is kept until the rest is there, and a frame that closes."""
+        head, which is kept until the rest is there, and from a frame on that closes or is refused.
+        """
         if self._partial:
             data = self._partial + data
             self._partial = b""
@@ -116,7 +121,12 @@ class Walk:
         while at < end:
             head = read_head(data, at)
             if head is not None:
-                self._check(head)
+                try:
+                    self._check(head)
+                except RayRTCError as error:
+                    self.error = error
+                    self._left = 0
+                    return data[:at]
                 if head.opcode != CLOSE:
                     at += head.size
                     continue

@@ -10,7 +10,7 @@ import pytest
 import uvloop
 
 from control_plane import polled_sockets as module
-from control_plane.polled_sockets import PolledSocket, PolledSockets, polled_sockets_of
+from control_plane.polled_sockets import PolledSocket, PolledSockets, polled_sockets
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 LOOPS = pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
@@ -50,9 +50,11 @@ class Peer(asyncio.Protocol):
 
 
 async def peer(sockets: PolledSockets) -> tuple[Peer, socket.socket]:
-    ours, other = socket.socketpair()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        other = socket.create_connection(server.getsockname())
+        ours, _ = server.accept()
     made = Peer()
-    await asyncio.get_running_loop().create_unix_connection(lambda: made, sock=ours)
+    await asyncio.get_running_loop().create_connection(lambda: made, sock=ours)
     made.polled = PolledSocket(sockets, made.transport, made.take)
     made.polled.resume()
     return made, other
@@ -65,8 +67,8 @@ def test_what_comes_in_the_same_tick_is_taken_together(
     monkeypatch.setattr(module, "TICK", 0.1)
 
     async def scenario() -> None:
-        sockets = polled_sockets_of(asyncio.get_running_loop())
-        assert polled_sockets_of(asyncio.get_running_loop()) is sockets
+        sockets = polled_sockets()
+        assert polled_sockets() is sockets
         one, other_one = await peer(sockets)
         two, other_two = await peer(sockets)
         with other_one, other_two:
@@ -75,7 +77,7 @@ def test_what_comes_in_the_same_tick_is_taken_together(
             for part in (b"a", b"b", b"c"):
                 other_one.send(part)
                 other_two.send(part)
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0)
             await one.change()
             assert one.taken == [b"awake", b"abc"]
             assert two.taken == [b"abc"]
@@ -86,7 +88,7 @@ def test_what_comes_in_the_same_tick_is_taken_together(
 @LOOPS
 def test_one_that_is_paused_is_not_read(run: Run) -> None:
     async def scenario() -> None:
-        one, other = await peer(PolledSockets(asyncio.get_running_loop()))
+        one, other = await peer(PolledSockets())
         with other:
             one.polled.pause()
             other.send(b"later")
@@ -103,7 +105,7 @@ def test_one_that_is_paused_is_not_read(run: Run) -> None:
 @LOOPS
 def test_after_stop_the_transport_may_read_again(run: Run) -> None:
     async def scenario() -> None:
-        one, other = await peer(PolledSockets(asyncio.get_running_loop()))
+        one, other = await peer(PolledSockets())
         with other:
             one.polled.stop()
             one.polled.resume()
@@ -120,7 +122,7 @@ def test_after_stop_the_transport_may_read_again(run: Run) -> None:
 @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
 def test_the_end_is_told_by_the_transport(run: Run, reset: bool) -> None:
     async def scenario() -> None:
-        one, other = await peer(PolledSockets(asyncio.get_running_loop()))
+        one, other = await peer(PolledSockets())
         two, other_two = await peer(one.polled._sockets)
         with other_two:
             if reset:
@@ -139,9 +141,50 @@ def test_the_end_is_told_by_the_transport(run: Run, reset: bool) -> None:
 
 
 @LOOPS
+def test_what_was_sent_before_a_reset_is_taken(run: Run) -> None:
+    """Also if it is noticed by what is written to the one that has reset."""
+
+    async def scenario() -> None:
+        sockets = PolledSockets()
+        one, other_one = await peer(sockets)
+        two, other_two = await peer(sockets)
+        one.polled._take = two.transport.write
+        with other_one:
+            two.transport.write(b"never read")
+            await asyncio.sleep(0.05)
+            other_one.send(b"x")
+            other_two.send(b"last words")
+            other_two.close()
+            await asyncio.wait_for(two.lost.wait(), 5)
+            assert two.taken == [b"last words"]
+
+    run(scenario())
+
+
+@LOOPS
+def test_one_that_is_closing_is_not_looked_at(run: Run) -> None:
+    """It is still there while its transport has something to send."""
+
+    async def scenario() -> None:
+        sockets = PolledSockets()
+        one, other = await peer(sockets)
+        with other:
+            one.transport.set_write_buffer_limits(high=1 << 30)
+            one.transport.write(bytes(20_000_000))
+            one.transport.close()
+            other.send(b"too late")
+            await asyncio.sleep(5 * module.TICK)
+            assert not one.lost.is_set()
+            assert not sockets._selector.get_map()
+            assert not one.taken
+
+    run(scenario())
+
+
+@LOOPS
 def test_one_that_is_closed_is_not_read(run: Run) -> None:
     async def scenario() -> None:
-        sockets = PolledSockets(asyncio.get_running_loop())
+        sockets = PolledSockets()
         one, other = await peer(sockets)
         with other:
             other.send(b"too late")
@@ -158,7 +201,7 @@ def test_one_that_is_closed_is_not_read(run: Run) -> None:
 @LOOPS
 def test_an_error_ends_the_one_that_it_is_in(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
-        sockets = PolledSockets(asyncio.get_running_loop())
+        sockets = PolledSockets()
         one, other_one = await peer(sockets)
         two, other_two = await peer(sockets)
 
@@ -185,7 +228,7 @@ def test_nothing_is_looked_at_while_nothing_comes(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario() -> None:
-        sockets = PolledSockets(asyncio.get_running_loop())
+        sockets = PolledSockets()
         looks = 0
         tick = sockets._tick
 

@@ -126,6 +126,26 @@ async def test_what_is_not_allowed_is_refused_by_its_head(
     await none_held(cluster)
 
 
+async def test_what_precedes_a_refused_frame_reaches_the_worker(
+    replica: Replica, workers: Workers
+) -> None:
+    (worker,) = await workers()
+    heard: asyncio.Queue[str] = asyncio.Queue()
+
+    async def listen(socket: web.WebSocketResponse) -> None:
+        async for message in socket:
+            heard.put_nowait(message.data)
+
+    worker.serve_socket = listen
+    async with raw_socket((await replica()).url + PATH) as socket:
+        await socket.send(START)
+        await asyncio.sleep(0.2)
+        await socket.send(text("right") + frame(Opcode.BINARY, b"wrong") + text("too late"))
+        assert await asyncio.wait_for(heard.get(), 5) == "right"
+        assert await socket.close_code() == 1000
+    assert heard.empty()
+
+
 @st.composite
 def any_frame(draw: st.DrawFn) -> bytes:
     """Mostly right, with any first byte, and lengths written longer than need be."""

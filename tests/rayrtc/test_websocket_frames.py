@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
+from rayrtc.errors import InvalidMessage
 from rayrtc.websocket_frames import Head, Walk, read_head, text_frame, whole_frames
 
 LENGTHS = [0, 1, 125, 126, 127, 65535, 65536, 100_000]
@@ -71,6 +72,21 @@ def test_a_walk_keeps_what_closes_to_itself() -> None:
     assert not walk.close
     assert walk.follow(close[3:] + b"rest") == b""
     assert walk.close == close + b"rest"
+    assert walk.between_frames
+
+
+def test_a_walk_ends_before_what_is_refused() -> None:
+    def check(head: Head) -> None:
+        if head.opcode == Opcode.BINARY:
+            raise InvalidMessage("frames are text")
+
+    walk = Walk(check)
+    text = Frame(Opcode.TEXT, b"x").serialize(mask=False)
+    assert walk.follow(text[:-1]) == text[:-1]
+    assert not walk.between_frames
+    refused = Frame(Opcode.BINARY, b"y").serialize(mask=False)
+    assert walk.follow(text[-1:] + text + refused + text) == text[-1:] + text
+    assert isinstance(walk.error, InvalidMessage)
     assert walk.between_frames
 
 

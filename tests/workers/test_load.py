@@ -68,13 +68,16 @@ async def test_a_late_event_loop_is_loaded(tmp_path: Path) -> None:
     assert load == 1.0
 
 
-def test_what_a_worker_does_before_its_first_call_is_no_load(tmp_path: Path) -> None:
+def test_what_a_worker_does_before_its_first_call_is_no_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A new worker would be avoided, and all calls sent to those that have them already."""
     meter = LoadMeter(cgroup=CgroupCPU(tmp_path))
-    end = time.process_time() + 0.1
-    while time.process_time() < end:
-        pass
-    assert meter.measure().load == 0.0
+    seconds, cpu, group = meter._last
+    for after, load in ((0.3, 0.0), (0.5, 1.0)):
+        usage = (seconds + after, cpu + after, group)
+        monkeypatch.setattr(meter, "_usage", lambda usage=usage: usage)
+        assert meter.measure().load == load
 
 
 def test_memory_counts(tmp_path: Path) -> None:

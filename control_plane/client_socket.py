@@ -132,7 +132,8 @@ class ClientSocket(WebSocketsSansIOProtocol):
 
         Args:
             rest: what the holder was given and has not taken.
-            inside_frame: whether it has taken a frame in part: what follows is not read.
+            inside_frame: whether it has taken or sent a frame in part: what follows is not read,
+                as nothing could be answered.
         """
         self._holder = None
         self._deaf = inside_frame

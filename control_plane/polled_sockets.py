@@ -8,6 +8,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
+from contextvars import Context, copy_context
 from selectors import EVENT_READ, DefaultSelector
 from weakref import WeakKeyDictionary
 
@@ -28,7 +29,8 @@ class PolledSocket:
     Args:
         sockets: those of the transport's loop.
         transport: of a plain TCP connection.
-        take: called with each portion; what it raises is logged and aborts the transport.
+        take: called with each portion, in the context of who made this; what it raises is logged
+            and aborts the transport.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class PolledSocket:
         self._sockets = sockets
         self._transport = transport
         self._take = take
+        self._context = copy_context()
         self._descriptor = -1
         self._reading = False
         self._stopped = False
@@ -79,6 +82,9 @@ class PolledSocket:
 
     def pass_on(self, data: bytes) -> None:
         """Have what was read taken."""
+        self._context.run(self._pass_on, data)
+
+    def _pass_on(self, data: bytes) -> None:
         try:
             self._take(data)
         except Exception:
@@ -114,7 +120,8 @@ class PolledSockets:
         """Have the loop wait for the selector, or not any more."""
         loop = asyncio.get_running_loop()
         if wait and not self._awaited:
-            loop.add_reader(self._selector.fileno(), self._tick)
+            # not in the context of the call that is there first, which all ticks would keep
+            Context().run(loop.add_reader, self._selector.fileno(), self._tick)
         elif self._awaited and not wait:
             loop.remove_reader(self._selector.fileno())
         self._awaited = wait

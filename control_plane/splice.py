@@ -99,8 +99,8 @@ class Splice:
             if self._client_full is not None:
                 self._client.transport.abort()  # it takes nothing, so it is not waited for
             refused = self._of_client.error is not None
-            inside = refused or not self._of_client.between_frames
-            self._client.let_go(self._of_client.rest + self._late, inside)
+            whole = self._of_client.between_frames and self._of_worker.between_frames
+            self._client.let_go(self._of_client.rest + self._late, refused or not whole)
             self._close_worker()
 
     @property

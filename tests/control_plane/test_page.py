@@ -345,6 +345,8 @@ async def test_server_closes_without_a_word(server: Server, page: Page) -> None:
     await page.click("#connect")
     await state(page, "connected")
     assert server.peer is not None
+    async with asyncio.timeout(10):
+        await asyncio.shield(server.channel)  # the page may be connected before the server is
     await server.peer.close()
     await expect(page.locator("#notice")).to_have_text("The server ended the call.", timeout=5000)
     await state(page, "ended")

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -64,7 +65,7 @@ async def peer(sockets: PolledSockets) -> tuple[Peer, socket.socket]:
 def test_what_comes_in_the_same_tick_is_taken_together(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "TICK", 0.1)
+    monkeypatch.setattr(module, "TICK", 0.5)
 
     async def scenario() -> None:
         sockets = polled_sockets()
@@ -81,6 +82,8 @@ def test_what_comes_in_the_same_tick_is_taken_together(
             await one.change()
             assert one.taken == [b"awake", b"abc"]
             assert two.taken == [b"abc"]
+        for each in (one, two):
+            await asyncio.wait_for(each.lost.wait(), 5)
 
     run(scenario())
 
@@ -221,6 +224,40 @@ def test_an_error_ends_the_one_that_it_is_in(run: Run, caplog: pytest.LogCapture
     with caplog.at_level(logging.ERROR):
         run(scenario())
     assert "cannot be passed on" in caplog.text
+
+
+@LOOPS
+def test_each_is_taken_in_its_own_context(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else what is logged of a call would have the id of the one that came first."""
+    name: ContextVar[str] = ContextVar("name", default="nobody's")
+    takes: list[str] = []
+    ticks: set[str] = set()
+
+    async def scenario() -> None:
+        sockets = PolledSockets()
+        tick = sockets._tick
+
+        def seen() -> None:
+            ticks.add(name.get())
+            tick()
+
+        monkeypatch.setattr(sockets, "_tick", seen)
+        others = []
+        for own in ("one's", "two's"):
+            name.set(own)
+            made, other = await peer(sockets)
+            made.polled._take = lambda data: takes.append(name.get())
+            others.append(other)
+        for other in others:
+            with other:
+                other.send(b"x")
+        async with asyncio.timeout(5):
+            while len(takes) < 2:
+                await asyncio.sleep(module.TICK)
+
+    run(scenario())
+    assert sorted(takes) == ["one's", "two's"]
+    assert ticks == {"nobody's"}
 
 
 @LOOPS

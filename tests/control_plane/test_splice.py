@@ -314,8 +314,13 @@ async def test_a_call_goes_on_while_others_come_and_go(replica: Replica, workers
         await echo(socket, "z")
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [frame(Opcode.BINARY, b"x"), frame(Opcode.CLOSE, (1000).to_bytes(2))],
+    ids=["refused", "closes"],
+)
 async def test_nothing_is_said_inside_of_a_worker_s_frame(
-    replica: Replica, workers: Workers
+    sent: bytes, replica: Replica, workers: Workers
 ) -> None:
     (worker,) = await workers()
     begin = b"\x81\x7e" + (1000).to_bytes(2) + b"x" * 10
@@ -328,7 +333,7 @@ async def test_nothing_is_said_inside_of_a_worker_s_frame(
     async with raw_socket((await replica()).url + PATH) as socket:
         await socket.send(START)
         assert await socket.reader.readexactly(len(begin)) == begin
-        await socket.send(frame(Opcode.BINARY, b"x"))
+        await socket.send(sent)
         assert await asyncio.wait_for(socket.reader.read(), 5) == b""
 
 

@@ -57,6 +57,11 @@ def loudness(samples: np.ndarray) -> float:
     return float(np.median(samples[: len(samples) // tenth * tenth].reshape(-1, tenth).std(axis=1)))
 
 
+async def packets_in(page: Page) -> int:
+    shown = await page.locator("[data-stat=packets-in]").text_content()
+    return int(re.sub(r"\D", "", shown or "") or 0)
+
+
 async def test_a_person_hears_the_reply_and_changes_it(browser: Browser, page_url: str) -> None:
     """The tone comes back; the form changes its volume; outputs and statistics appear."""
     page = await browser.new_page()
@@ -64,9 +69,9 @@ async def test_a_person_hears_the_reply_and_changes_it(browser: Browser, page_ur
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
     await call(page, page_url)
-    await asyncio.sleep(5)
-    packets = await page.locator("[data-stat=packets-in]").text_content()
-    assert int(re.sub(r"\D", "", packets or "0")) > 200
+    async with asyncio.timeout(20):
+        while await packets_in(page) <= 200:
+            await asyncio.sleep(0.5)
     before = await recorded(page, 3)
     assert abs(peak(before[-2 * RATE :], RATE) - 440) < 5
     await page.locator("#inputs input[type=number]").first.fill("0.25")

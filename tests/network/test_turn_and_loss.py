@@ -32,7 +32,7 @@ def test_a_worker_that_has_a_relayed_address_alone(running: Site) -> None:
     """It offers no other one. Each connection has one allocation, with its own credentials."""
     before = len(running.turn.users())
     url = running.deployment.app + "/relayed"
-    calls = running.network["outside"].report("echo_call", url, "--calls", "2", "--seconds", "0.5")
+    calls = running.network["outside"].report("echo_call", url, "--calls", "2", "--seconds", "2")
     assert [call["relay"] for call in calls] == [running.network["turn"].address] * 2
     assert [kind for call in calls for kind, *_ in call["candidates"]] == ["relay"] * 2
     assert all(call["heard"] > 0 for call in calls)

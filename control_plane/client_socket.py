@@ -97,8 +97,8 @@ class ClientSocket(WebSocketsSansIOProtocol):
             super().shutdown()
 
     def hold(self, holder: Holder) -> None:
-        """Give what the route has not received to `holder`, which polls the transport from now on,
-        and what the transport still reads by itself.
+        """Give `holder`, which polls the transport from now on, what the route has not received,
+        and later what the transport reads by itself.
 
         The route neither sends nor receives until `let_go`.
         """

@@ -95,8 +95,8 @@ class PolledSocket:
 class PolledSockets:
     """The polled sockets of one loop, in one selector.
 
-    While nothing comes the loop waits for the selector. Then the sockets are read, and again after
-    each `TICK` until one of them finds nothing.
+    While nothing comes the loop waits for the selector. Then the sockets are read, and again every
+    `TICK` seconds until a look finds nothing.
     """
 
     def __init__(self) -> None:

@@ -116,8 +116,8 @@ class WorkerSocket(asyncio.Protocol):
     # asked by who holds it
 
     def hold(self, holder: Holder) -> None:
-        """Give what has come to `holder`, which polls the transport from now on, and what the
-        transport still reads by itself."""
+        """Give `holder`, which polls the transport from now on, what has come, and later what the
+        transport reads by itself."""
         self._holder = holder
         if self._full:
             holder.worker_is_full(True)

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 import wave
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -57,9 +58,14 @@ def loudness(samples: np.ndarray) -> float:
     return float(np.median(samples[: len(samples) // tenth * tenth].reshape(-1, tenth).std(axis=1)))
 
 
-async def packets_in(page: Page) -> int:
-    shown = await page.locator("[data-stat=packets-in]").text_content()
-    return int(re.sub(r"\D", "", shown or "") or 0)
+async def packets_in(page: Page) -> tuple[float, int]:
+    """The time in seconds when the page shows another number of packets, and that number."""
+    shown = page.locator("[data-stat=packets-in]")
+    before = await shown.text_content()
+    async with asyncio.timeout(10):
+        while (text := await shown.text_content()) == before:
+            await asyncio.sleep(0.05)
+    return time.monotonic(), int(re.sub(r"\D", "", text or ""))
 
 
 async def test_a_person_hears_the_reply_and_changes_it(browser: Browser, page_url: str) -> None:
@@ -69,9 +75,10 @@ async def test_a_person_hears_the_reply_and_changes_it(browser: Browser, page_ur
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
     await call(page, page_url)
-    async with asyncio.timeout(20):
-        while await packets_in(page) <= 200:
-            await asyncio.sleep(0.5)
+    began, first = await packets_in(page)
+    await asyncio.sleep(5)
+    ended, last = await packets_in(page)
+    assert (last - first) / (ended - began) > 40
     before = await recorded(page, 3)
     assert abs(peak(before[-2 * RATE :], RATE) - 440) < 5
     await page.locator("#inputs input[type=number]").first.fill("0.25")
